@@ -1,0 +1,85 @@
+"""What a run of the truth test showed, as values, as JSON and as text. truth.py makes it."""
+
+import datetime as dt
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.checked_answers import Tally, Verdict
+from benchmarks.nemesis import Kind
+from benchmarks.truth_judge import Row
+
+_RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(slots=True)
+class History:
+    """What a run showed, ready for print and JSON."""
+
+    seed: int
+    tally: Tally
+    rows: Counter[Row]
+    endings: Counter[Verdict]
+    explained: Counter[str]
+    acts: Counter[Kind]
+    recoveries: dict[str, dict[str, float]]
+    deaths: dict[str, int] = field(default_factory=dict)
+    wrong: int = 0
+    offence_count: int = 0
+    offences: list[str] = field(default_factory=list)
+    offence_kinds: dict[str, int] = field(default_factory=dict)
+    whole_again_s: float | None = None
+    calm_right: float = 0.0
+    frontend_mb: tuple[float, float] = (0.0, 0.0)  # at the start, at the end: of two processes if it was killed
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was that must not be."""
+        return not (self.offence_count or self.tally.wrong or self.tally.unanswered or self.tally.verdicts[Verdict.UNSENT])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the examples."""
+        tally = self.tally
+        return {
+            "seed": self.seed,
+            "queries": tally.queries,
+            "seconds": round(tally.seconds, 1),
+            "good": self.is_good,
+            "wrong": self.wrong + tally.wrong,
+            "unanswered": tally.unanswered,
+            "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
+            "rows": {row.value: self.rows[row] for row in Row},
+            "endings": {verdict.value: self.endings[verdict] for verdict in Verdict},
+            "explained": dict(self.explained),
+            "p50_ms": round(tally.percentile_s(50) * 1e3, 2),
+            "p99_ms": round(tally.percentile_s(99) * 1e3, 2),
+            "acts": {kind.value: self.acts[kind] for kind in Kind},
+            "deaths": self.deaths,
+            "recoveries": self.recoveries,
+            "whole_again_s": self.whole_again_s,
+            "calm_right_share": self.calm_right,
+            "frontend_mb": self.frontend_mb,
+            "offence_count": self.offence_count,
+            "offence_kinds": self.offence_kinds,
+            "offences": self.offences,
+        }
+
+    def describe(self) -> str:
+        """Return it as text."""
+        values = self.to_json()
+        parts = [f"seed {self.seed}: {self.tally.describe()}"]
+        for title in ("rows", "endings", "explained", "acts", "deaths", "recoveries", "offence_kinds"):
+            parts += [f"{title}:", *(f"  {name}: {value}" for name, value in values[title].items() if value)]
+        parts.append(f"whole again after {self.whole_again_s} s; {self.calm_right:.4f} right in the calm after")
+        parts += [f"{self.offence_count} offences", *(f"  {offence}" for offence in self.offences)]
+        return "\n".join(parts)
+
+    def write(self, name: str) -> None:
+        """Print it, and write it to benchmarks/results/<name>-<date>.json."""
+        print(self.describe())
+        target = _RESULTS / f"{name}-{dt.datetime.now(tz=dt.UTC).date()}.json"
+        target.write_text(json.dumps({**self.to_json(), "cpus": os.cpu_count()}, indent=1) + "\n")
+        print(f"written to {target}")

@@ -1,0 +1,94 @@
+"""clipper-nomad: serve machine-learning models on this machine, or on a HashiCorp Nomad cluster.
+
+    clipper = clipper_nomad.local()
+    app = clipper.deploy(clf.predict, "diabetes", sample=X_test[:1])
+    app.predict(X_test[0]).output
+
+Public names are loaded when they are first asked for (PEP 562), so that a process which needs one part imports one part.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipper_nomad.connect import local as local
+    from clipper_nomad.connection import ClipperConnection as ClipperConnection
+    from clipper_nomad.connection.deployed_app import DeployedApp as DeployedApp
+    from clipper_nomad.connection.prediction import Prediction as Prediction
+    from clipper_nomad.errors import AdminRefused as AdminRefused
+    from clipper_nomad.errors import AdminUnreachable as AdminUnreachable
+    from clipper_nomad.errors import BundleError as BundleError
+    from clipper_nomad.errors import ClipperException as ClipperException
+    from clipper_nomad.errors import DeployFailed as DeployFailed
+    from clipper_nomad.errors import InvalidName as InvalidName
+    from clipper_nomad.errors import PredictionFailed as PredictionFailed
+    from clipper_nomad.errors import StackError as StackError
+    from clipper_nomad.errors import StoreError as StoreError
+    from clipper_nomad.errors import UnconnectedException as UnconnectedException
+    from clipper_nomad.local_stack import LocalContainerManager as LocalContainerManager
+
+    __version__: str
+
+_HOMES = {
+    "AdminRefused": "errors",
+    "AdminUnreachable": "errors",
+    "BundleError": "errors",
+    "ClipperConnection": "connection",
+    "ClipperException": "errors",
+    "DeployFailed": "errors",
+    "DeployedApp": "connection.deployed_app",
+    "InvalidName": "errors",
+    "LocalContainerManager": "local_stack",
+    "Prediction": "connection.prediction",
+    "PredictionFailed": "errors",
+    "StackError": "errors",
+    "StoreError": "errors",
+    "UnconnectedException": "errors",
+    "local": "connect",
+}
+
+__all__ = [
+    "AdminRefused",
+    "AdminUnreachable",
+    "BundleError",
+    "ClipperConnection",
+    "ClipperException",
+    "DeployFailed",
+    "DeployedApp",
+    "InvalidName",
+    "LocalContainerManager",
+    "Prediction",
+    "PredictionFailed",
+    "StackError",
+    "StoreError",
+    "UnconnectedException",
+    "__version__",
+    "local",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module, or read the installed version."""
+    if name == "__version__":
+        return _installed_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # found at once the next time
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what can be asked for, also what was not loaded yet."""
+    return sorted({*globals(), *__all__})
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("clipper-nomad")
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"

@@ -1,0 +1,69 @@
+"""The settings of the admin service, from its environment. All problems are reported at once, before a socket opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clipper_nomad.protocol.environment import Reader
+
+_LISTEN = re.compile(r"fd://(?P<fd>\d+)\Z|(?P<host>[^/]+):(?P<port>\d{1,5})\Z")
+LAST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where to listen: an inherited, bound socket (`fd`), or host and port."""
+
+    fd: int | None
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the admin service can be told. Each field: docs/settings.md."""
+
+    cluster: str
+    store_url: str = field(repr=False)  # may hold a password
+    address: ListenAddress
+    token: str = field(repr=False)
+    is_local: bool
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings in `environment`. Raises: SettingsError: all that is wrong with them."""
+    reader = Reader(environment)
+    settings = Settings(
+        cluster=reader.text("CLIPPER_CLUSTER", "default-cluster"),
+        store_url=reader.text("CLIPPER_STORE_URL"),
+        address=reader.parsed(
+            "CLIPPER_ADMIN_ADDRESS", parse_address, ListenAddress(None, "127.0.0.1", 1338), "host:port or fd://N"
+        ),
+        token=reader.parsed("CLIPPER_TOKEN_FILE", _read_token, None, "a readable file with the admin token in it"),
+        is_local=reader.flag("CLIPPER_ADMIN_LOCAL", default=False),
+    )
+    reader.check()
+    return settings
+
+
+def parse_address(text: str) -> ListenAddress:
+    """Return the address that `text` names: fd://N or host:port. Raises: ValueError: neither of the two."""
+    found = _LISTEN.match(text)
+    if found is None or int(found["port"] or 0) > LAST_PORT:
+        raise ValueError(text)
+    if found["fd"] is not None:
+        return ListenAddress(int(found["fd"]), "", 0)
+    return ListenAddress(None, found["host"].strip("[]"), int(found["port"]))
+
+
+def _read_token(path: str) -> str:
+    try:
+        token = Path(path).read_text().strip()
+    except OSError as exc:
+        raise ValueError(str(exc)) from exc
+    if not token.isascii() or not token:
+        raise ValueError("no token")
+    return token

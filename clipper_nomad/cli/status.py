@@ -1,0 +1,148 @@
+"""`clipper-nomad status`: how a cluster of this machine is. overview.py gathers; this shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster, Json
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from clipper_nomad.cli.output import Output
+
+_STYLES = {"running": "green", "ready": "green", "waiting": "yellow", "stopping": "yellow", "failed": "red"}
+_NOTHING = "–"
+Row = Mapping[str, Any]  # of overview.py's document
+
+
+def status(*, cluster: Cluster = DEFAULT_CLUSTER, as_json: Json = False) -> None:
+    """Show a cluster's parts, apps and models.
+
+    What is not as it should be is yellow. Exit code 1 if the cluster does not run.
+
+    Examples:
+      clipper-nomad status
+      clipper-nomad status --cluster team-a --json
+    """
+    from clipper_nomad.cli.finding import command, find_cluster, read_status
+    from clipper_nomad.cli.output import Output
+    from clipper_nomad.cli.overview import ask_admin, document, memory_bytes, stopped_document
+
+    output = Output(as_json=as_json)
+    place = find_cluster(cluster)
+    stack = read_status(place)
+    if stack is None:
+        found = stopped_document(cluster, place.data)
+        output.line(f"cluster {cluster!r} does not run on this machine")
+        if found["kept"]:
+            output.detail("kept", f"apps, models and logs in {place.data}")
+        output.next_step(command("up --local", cluster))
+        output.document(found)
+        raise typer.Exit(1)
+    found = document(stack, ask_admin(place, stack), {part.name: memory_bytes(part.pid) for part in stack.parts})
+    show(output, found)
+    output.next_step(*_next(found, cluster))
+    output.document(found)
+
+
+def show(output: Output, found: Row) -> None:
+    """Say what `found`, a document of overview.py, holds."""
+    if found["state"] == "up":
+        output.done(f"cluster {found['cluster']!r} is up on this machine, for {_duration(found['age_s'])}")
+    else:
+        output.warn(f"cluster {found['cluster']!r} is {found['state']}")
+    output.detail("predict", f"POST {found['query_url']}/clipper/APP/predict")
+    kept = "kept when it is stopped" if found["kept"] else "deleted when it is stopped"
+    output.detail("state", f"{found['data']}, {kept}")
+    if found["owners"]:
+        ends = "" if found["kept"] else "; it stops when the last of them ends"
+        output.detail("used by", f"process {', '.join(map(str, found['owners']))}{ends}")
+    output.line()
+    output.table(
+        ("part", "pid", "state", "restarts", "memory", "last error"),
+        [_part(part) for part in found["parts"]],
+        right=frozenset({"pid", "restarts", "memory"}),
+    )
+    if found["versions"]:
+        output.line()
+        output.table(
+            ("model", "input", "replicas", "queue", "last error"),
+            [_version(version) for version in found["versions"]],
+            right=frozenset({"replicas", "queue"}),
+        )
+    if found["apps"]:
+        output.line()
+        for app in found["apps"]:
+            _show_app(output, app)
+    output.line()
+    if found["frontends"]:
+        served = ", ".join(f"{one['frontend']} serves {one['revision']}" for one in found["frontends"])
+        output.detail("catalog", f"revision {found['catalog']['revision']}; {served}")
+    for warning in found["warnings"]:
+        output.warn(warning)
+
+
+def _part(part: Row) -> Sequence[str | Text]:
+    from rich.text import Text
+
+    memory = part["memory_bytes"]
+    return (
+        part["name"],
+        str(part["pid"] or _NOTHING),
+        Text(part["state"], _STYLES.get(part["state"], "")),
+        str(part["restarts"]),
+        f"{memory / 1e6:.0f} MB" if memory else _NOTHING,
+        part["last_error"] or _NOTHING,
+    )
+
+
+def _version(version: Row) -> Sequence[str | Text]:
+    from rich.text import Text
+
+    ready, wanted = version["replicas_ready"], version["replicas_wanted"]
+    mark = "" if version["current"] else " (staged)" if version["staged"] else " (not current)"
+    return (
+        f"{version['model']}:{version['version']}{mark}",
+        version["input_type"],
+        Text(f"{ready}/{wanted}", "green" if ready >= wanted else "yellow"),
+        str(version["queued"]),
+        version["last_error"] or _NOTHING,
+    )
+
+
+def _show_app(output: Output, app: Row) -> None:
+    from rich.text import Text
+
+    linked = ", ".join(app["serves"] or app["linked_models"]) or "no model"
+    policy = (f"policy {app['slo_policy']}", "yellow" if app["slo_policy"] == "default" else "")
+    takes = f"  {app['input_type']} → {linked}   SLO {_duration(app['slo_micros'] / 1e6)}, "
+    output.line(Text.assemble((app["name"], "bold"), takes, policy))
+    counts = [f"{app['queries']:,} queries", f"{app['late']:,} late", f"{app['defaults']:,} defaults"]
+    counts += [f"{app['errors']:,} errors", f"p50 {_ms(app['p50_ms'])}", f"p99 {_ms(app['p99_ms'])}"]
+    output.line("  " + " · ".join(counts))
+
+
+def _next(found: Row, cluster: str) -> Sequence[str]:
+    from clipper_nomad.cli.finding import command
+
+    troubled = next((part["name"] for part in found["parts"] if part["state"] in {"failed", "waiting"}), None)
+    if troubled:
+        return (command(f"logs {troubled}", cluster),)
+    if not found["apps"]:
+        return (command("deploy model.py:predict --name digits --sample '[1.5]'", cluster),)
+    return (command(f"bench {found['apps'][0]['name']}", cluster), command("logs", cluster))
+
+
+def _ms(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.3g} ms"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

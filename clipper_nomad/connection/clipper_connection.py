@@ -1,0 +1,294 @@
+"""ClipperConnection: start or find a cluster, deploy models, predict. Clipper's methods and ours; no Nomad here.
+
+Clipper's methods keep their names, arguments, defaults and error texts. Those that concern the catalog alone are in
+catalog_calls.py, those that scale and stop in replica_calls.py; deployment.py is the deploy that is whole or not at all,
+prediction.py asks the apps, and the container manager has what runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from clipper_nomad.connection.deployed_app import DeployedApp
+from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout
+from clipper_nomad.connection.inputs import kind_of, known_kind, sample_input
+from clipper_nomad.connection.prediction import PredictClient, Prediction
+from clipper_nomad.connection.replica_calls import ReplicaCalls
+from clipper_nomad.container_manager import ContainerManager
+from clipper_nomad.errors import ClipperException, InvalidName
+from clipper_nomad.protocol.names import deployed_problem, length_problem
+
+START_WITHIN_S = 300.0  # Clipper's
+LOOK_EVERY_S = 0.1
+DEFAULT_PREDICTION_CACHE_SIZE_BYTES = 33_554_432
+DEFAULT_SLO_MICROS = 3_000_000  # Clipper's create_endpoint
+
+
+def _image(part: str) -> str:
+    """Return the image of a part of the cluster, named as Clipper's are."""
+    try:
+        tag = installed_version("clipper-nomad")
+    except PackageNotFoundError:  # run from a folder, not installed
+        tag = "latest"
+    return f"{os.environ.get('CLIPPER_REGISTRY', 'clipper')}/{part}:{tag}"
+
+
+class ClipperConnection(ReplicaCalls):
+    """A connection to one cluster, which `container_manager` runs.
+
+    Methods raise UnconnectedException before `start_clipper` or `connect`, but `build_model` and `stop_all`. `connected`
+    and `cm` are Clipper's attributes. An object may be used by several threads.
+    """
+
+    def __init__(self, container_manager: ContainerManager) -> None:
+        super().__init__(container_manager)
+        self._queries = PredictClient()
+
+    # --- the cluster ---
+
+    def start_clipper(  # Clipper's signature
+        self,
+        query_frontend_image: str | None = None,
+        mgmt_frontend_image: str | None = None,
+        frontend_exporter_image: str | None = None,
+        cache_size: int = DEFAULT_PREDICTION_CACHE_SIZE_BYTES,
+        qf_http_thread_pool_size: int = 1,
+        qf_http_timeout_request: int = 5,
+        qf_http_timeout_content: int = 300,
+        num_frontend_replicas: int = 1,
+    ) -> None:
+        """Start a cluster and connect to it; when this returns, it takes queries and calls.
+
+        Images: <registry>/<part>:<version of this package> unless given; the registry is CLIPPER_REGISTRY, or `clipper`.
+        Raises: ClipperException: it could not be started, or did not answer within START_WITHIN_S.
+        """
+        try:
+            self.cm.start_clipper(
+                query_frontend_image or _image("query_frontend"),
+                mgmt_frontend_image or _image("management_frontend"),
+                frontend_exporter_image or _image("frontend-exporter"),
+                cache_size,
+                qf_http_thread_pool_size,
+                qf_http_timeout_request,
+                qf_http_timeout_content,
+                num_frontend_replicas,
+            )
+        except ClipperException as exc:
+            self.logger.warning("Error starting Clipper: %s", exc.msg)
+            raise
+        self._wait_until_up()
+        self.connected = True
+        self.logger.info("Clipper is running at %s", self.cm.get_query_addr())
+
+    def connect(self) -> None:
+        """Connect to a cluster that runs. Raises: ClipperException: there is none."""
+        self.cm.connect()
+        self.connected = True
+        self.logger.info("Connected to the Clipper cluster at %s", self.cm.get_query_addr())
+
+    def get_query_addr(self) -> str:
+        """Return "host:port" of the query frontends."""
+        self._require_connection()
+        return self.cm.get_query_addr()
+
+    def stop_all(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  # Clipper's signature
+        """Stop everything of the cluster. Works without a connection."""
+        self.cm.stop_all(graceful=graceful)
+        self.connected = False
+        self.logger.info("Stopped all Clipper cluster and all model containers")
+
+    # --- deploying ---
+
+    def deploy(  # noqa: PLR0913  # each is a choice of the user's, named at the call
+        self,
+        func: Callable[..., object],
+        name: str,
+        *,
+        sample: object = None,
+        input_type: str | None = None,
+        version: object = None,
+        default_output: str = "None",
+        slo_micros: int = DEFAULT_SLO_MICROS,
+        slo_policy: str | None = None,
+        timeout_micros: int | None = None,
+        num_replicas: int = 1,
+        batch_size: int = -1,
+        labels: Sequence[str] | None = None,
+        pkgs_to_install: Sequence[str] | None = None,
+        retry: bool = True,
+        timeout_s: float = DEPLOY_WITHIN_S,
+    ) -> DeployedApp:
+        """Deploy a function as model `name`, linked to the app of the same name, which is registered if there is none.
+
+        `func` takes a batch, shape (batch, features), and returns one output for each input. `sample`: one input or a
+        batch of them, such as X_test[:1]; from it come the input type and the input that the function is tried on.
+        `version`: by default the next number. The app's settings are used only if it is registered here.
+        Raises: as deployers.python.deploy_python_closure; the app is unregistered again if this call registered it.
+        """
+        from clipper_nomad.deployers.app import AppSettings, deploy_app  # noqa: PLC0415  # it imports this module
+
+        return deploy_app(
+            self,
+            func,
+            name,
+            kind=kind_of(func, sample, input_type),
+            sample=sample,
+            version=version,
+            settings=AppSettings(
+                default_output=default_output,
+                slo_micros=slo_micros,
+                slo_policy=slo_policy,
+                timeout_micros=timeout_micros,
+            ),
+            num_replicas=num_replicas,
+            batch_size=batch_size,
+            labels=labels,
+            pkgs_to_install=pkgs_to_install,
+            retry=retry,
+            timeout_s=timeout_s,
+        )
+
+    def build_and_deploy_model(  # noqa: PLR0913  # Clipper's signature
+        self,
+        name: str,
+        version: object,
+        input_type: str,
+        model_data_path: str,
+        base_image: str,
+        labels: Sequence[str] | None = None,
+        container_registry: str | None = None,
+        num_replicas: int = 1,
+        batch_size: int = -1,
+        pkgs_to_install: Sequence[str] | None = None,
+        *,
+        sample: object = None,
+        retry: bool = True,
+        timeout_s: float = DEPLOY_WITHIN_S,
+    ) -> Deployment:
+        """Do `build_model`, then `deploy_model`."""
+        self._require_connection()
+        image = self.build_model(name, version, model_data_path, base_image, container_registry, pkgs_to_install)
+        return self.deploy_model(
+            name,
+            version,
+            input_type,
+            image,
+            labels,
+            num_replicas,
+            batch_size,
+            sample=sample,
+            retry=retry,
+            timeout_s=timeout_s,
+        )
+
+    def build_model(  # Clipper's signature
+        self,
+        name: str,
+        version: object,
+        model_data_path: str,
+        base_image: str,
+        container_registry: str | None = None,
+        pkgs_to_install: Sequence[str] | None = None,
+    ) -> str:
+        """Put the folder `model_data_path` where replicas can be started from, and return its reference.
+
+        Raises: InvalidName: the name or the version cannot be deployed.
+        """
+        number = self._deployable(name, version)
+        return self.cm.publish_bundle(name, number, Path(model_data_path), base_image, container_registry, pkgs_to_install)
+
+    def deploy_model(  # noqa: PLR0913  # Clipper's signature
+        self,
+        name: str,
+        version: object,
+        input_type: str,
+        image: str,
+        labels: Sequence[str] | None = None,
+        num_replicas: int = 1,
+        batch_size: int = -1,
+        *,
+        sample: object = None,
+        retry: bool = True,
+        timeout_s: float = DEPLOY_WITHIN_S,
+    ) -> Deployment:
+        """Start a version; when this returns, it has answered through every query frontend and is current.
+
+        `sample`: one input to try it on; without it ten values are made up, which a model may refuse. `timeout_s`: how
+        long it may take. Raises: InvalidName; AdminRefused: it is registered already; DeployFailed: it does not serve,
+        nothing of it is left, and the version that served before still does.
+        """
+        self._require_connection()
+        number = self._deployable(name, version)
+        kind = known_kind(input_type)
+        plan = Plan(
+            name=name,
+            version=number,
+            kind=kind,
+            image=image,
+            labels=tuple(labels or ()),
+            num_replicas=num_replicas,
+            batch_size=batch_size,
+            retry=retry,
+            sample=None if sample is None else sample_input(sample, kind),
+        )
+        deployment = Rollout(self.cm, self._admin, plan, within_s=timeout_s).run()
+        if deployment.warning:
+            self.logger.warning("Model %s:%s: %s", name, number, deployment.warning)
+        self.logger.info("Model %s:%s is live after %.1f s", name, number, deployment.took_s)
+        return deployment
+
+    # --- predicting ---
+
+    def predict_url(self, app_name: str) -> str:
+        """Return the URL to post an app's queries to, on every container manager."""
+        self._require_connection()
+        return self.cm.predict_url(app_name)
+
+    def predict(
+        self,
+        app_name: str,
+        input: object,  # noqa: A002  # the REST API's word
+        *,
+        version: object = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """Return an app's answer to one input: numbers (a list, a NumPy vector), text, or bytes.
+
+        `version`: of the linked model, instead of the current one. `timeout_s`: how long this waits.
+        Raises: PredictionFailed: the app gave no answer; the cause is the query frontend's.
+        """
+        wanted = None if version is None else str(version)
+        return self._queries.predict(self.predict_url(app_name), input, version=wanted, timeout_s=timeout_s)
+
+    # --- inside ---
+
+    def _wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_WITHIN_S
+        while True:
+            is_admin_up = self._admin_client.is_ready()
+            if is_admin_up and self._queries.is_up(f"http://{self.cm.get_query_addr()}", within_s=LOOK_EVERY_S * 30):
+                return
+            if time.monotonic() > deadline:
+                silent = "query frontend" if is_admin_up else "admin service"
+                raise ClipperException(
+                    f"Gave up after {START_WITHIN_S:.0f} s: the {silent} of cluster '{self.cm.cluster_name}' is not ready.",
+                    hint="Its log says why: get_logs() of the container manager writes it to a file.",
+                )
+            time.sleep(LOOK_EVERY_S)
+
+    def _deployable(self, name: str, version: object) -> str:
+        """Return the version as text. Raises: InvalidName: it, or the name, cannot be deployed."""
+        number = str(version)
+        problem = (
+            deployed_problem("model name", name)
+            or deployed_problem("model version", number)
+            or length_problem(self.cm.cluster_name, name, number)
+        )
+        if problem:
+            raise InvalidName(problem)
+        return number

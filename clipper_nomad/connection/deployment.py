@@ -1,0 +1,241 @@
+"""The atomic deploy of a model version: staged → replicas ready everywhere → probed → current; or nothing of it is left.
+
+    register staged     the catalog refuses what cannot be; nothing has started yet, the old version serves
+    start replicas      by the container manager
+    wait                until every live query frontend reports as many ready replicas as were asked for
+    probe               one real prediction through every live frontend
+    activate            the version becomes current, in one transaction
+
+Whatever fails on the way, also Ctrl+C: the staged record is deleted, the replicas are stopped, the old version serves on.
+Pure policy is in readiness.py. Called by connection.py.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipper_nomad.admin.client import AdminClient, NewVersion, Probe, Staged
+from clipper_nomad.connection.inputs import Input, made_up_input
+from clipper_nomad.connection.readiness import Again, Answered, Broken, judge, missing
+from clipper_nomad.container_manager import ContainerManager, Failure
+from clipper_nomad.errors import AdminRefused, AdminUnreachable, ClipperException, DeployFailed
+from clipper_nomad.protocol.datatypes import InputType
+
+DEPLOY_WITHIN_S = 300.0  # loading a large model from a cold disk; what cannot get ready fails long before
+LOOK_EVERY_S = 0.1
+PROBE_WITHIN_S = 60  # the most that admin lets a probe take
+MAX_SAMPLE_BYTES = 64 * 1024  # admin's MAX_TEXT_BYTES; the bundle holds a longer one
+HTTP_CONFLICT = 409
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A version to deploy. `sample`: one input to probe with; None: one is made up, which a model may refuse."""
+
+    name: str
+    version: str
+    kind: InputType
+    image: str
+    labels: tuple[str, ...] = ()
+    num_replicas: int = 1
+    batch_size: int = -1
+    retry: bool = True
+    sample: Input | None = None
+
+    @property
+    def title(self) -> str:
+        """How messages name the version."""
+        return f"Model '{self.name}' version '{self.version}'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A version that serves. `output`: the answer to the probe; None with a `warning` if there was none."""
+
+    name: str
+    version: str
+    uid: str
+    sample: Input | None
+    output: Any  # Any: JSON
+    exec_micros: int
+    took_s: float
+    warning: str | None = None
+
+
+@dataclass(slots=True)
+class Rollout:
+    """Deploys one plan. `now` and `pause`: the clock, which tests replace."""
+
+    manager: ContainerManager
+    admin: AdminClient
+    plan: Plan
+    within_s: float = DEPLOY_WITHIN_S
+    now: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+    _deadline: float = field(default=0.0, init=False)
+
+    def run(self) -> Deployment:
+        """Deploy, or undo. Raises: AdminRefused: the catalog does not take it. DeployFailed: it does not serve."""
+        started = self.now()
+        self._deadline = started + self.within_s
+        self._clear_left_over()
+        staged = self._register()
+        answered, is_decided = Answered(), False
+        try:
+            self._start(staged)
+            if self.plan.num_replicas:
+                self._wait(staged)
+                answered = self._probe(staged)
+            else:
+                answered = Answered(warning="no replica was asked for, so it was not tested")
+            is_decided = True  # from here on the catalog may say that it serves, whatever is heard of it
+            self.admin.activate(staged)
+        except BaseException as exc:
+            if not self._undo(staged, exc, may_be_live=is_decided):
+                raise
+        return Deployment(
+            name=self.plan.name,
+            version=self.plan.version,
+            uid=staged.uid,
+            sample=self.plan.sample,
+            output=answered.output,
+            exec_micros=answered.exec_micros,
+            took_s=self.now() - started,
+            warning=answered.warning,
+        )
+
+    def _register(self) -> Staged:
+        plan = self.plan
+        sample = json.dumps(plan.sample) if plan.sample is not None else None
+        return self.admin.add_version(
+            NewVersion(
+                name=plan.name,
+                version=plan.version,
+                input_type=plan.kind.word,
+                image=plan.image,
+                labels=plan.labels,
+                batch_size=plan.batch_size,
+                replicas=plan.num_replicas,
+                retry=plan.retry,
+                sample=sample if sample is not None and len(sample) <= MAX_SAMPLE_BYTES else None,
+                staged=True,
+            )
+        )
+
+    def _start(self, staged: Staged) -> None:
+        plan = self.plan
+        self.manager.deploy_model(plan.name, plan.version, plan.kind.word, plan.image, plan.num_replicas, uid=staged.uid)
+
+    def _clear_left_over(self) -> None:
+        """Stop replicas of a deploy of this version that was killed: they would be taken for ours."""
+        record = self._record()
+        if record is not None and record["staged"]:
+            self.manager.stop_models({self.plan.name: [self.plan.version]})
+
+    def _wait(self, staged: Staged) -> None:
+        """Return when every live frontend has all replicas ready."""
+        while lack := missing(self.admin.frontends(), staged.uid, self.plan.num_replicas):
+            self._go_on_unless_hopeless(f"waiting for its replicas: {lack}")
+
+    def _probe(self, staged: Staged) -> Answered:
+        """Return the answer to a prediction that went through every live frontend."""
+        is_made_up = self.plan.sample is None
+        sample = self.plan.sample if self.plan.sample is not None else made_up_input(self.plan.kind)
+        while True:
+            match judge(self._probe_once(staged, sample), is_made_up=is_made_up):
+                case Answered() as answered:
+                    return answered
+                case Broken(cause=cause, hint=hint):
+                    raise self._failed(cause, self.manager.model_failure(self.plan.name, self.plan.version), hint)
+                case Again(reason=reason):
+                    self._go_on_unless_hopeless(f"waiting for a prediction: {reason}")
+
+    def _probe_once(self, staged: Staged, sample: Input) -> list[Probe]:
+        """Return what all frontends say; raise at once if the replicas fail for good while the prediction is waited for."""
+        within_s = min(PROBE_WITHIN_S, max(1, int(self._deadline - self.now())))
+        asking = _in_background(lambda: self.admin.probe(staged, sample, within_s=within_s))
+        while True:
+            try:
+                return asking.result(timeout=LOOK_EVERY_S)
+            except TimeoutError:
+                if asking.done():  # it was the call's own
+                    raise
+            self._raise_if_failed()
+
+    def _raise_if_failed(self) -> None:
+        failure = self.manager.model_failure(self.plan.name, self.plan.version)
+        if failure is not None:
+            raise self._failed(failure.cause, failure)
+
+    def _go_on_unless_hopeless(self, what: str) -> None:
+        self._raise_if_failed()
+        if self.now() >= self._deadline:
+            raise self._failed(f"gave up after {self.within_s:g} s {what}")
+        self.pause(LOOK_EVERY_S)
+
+    def _failed(self, cause: str, failure: Failure | None = None, hint: str | None = None) -> DeployFailed:
+        text = f"{self.plan.title} was not deployed: {cause}"
+        if failure is not None and failure.log_tail:
+            text = f"{text}\n{failure.log_tail}"
+        return DeployFailed(text, hint=hint or (failure.hint if failure else None))
+
+    def _undo(self, staged: Staged, exc: BaseException, *, may_be_live: bool) -> bool:
+        """Leave nothing behind; return True if the version serves after all, because only an answer was lost."""
+        fate = self._discard(staged)
+        if fate == "live":
+            return isinstance(exc, AdminRefused | AdminUnreachable)
+        if fate == "another's":
+            exc.add_note(f"{self.plan.title} was deployed by somebody else meanwhile; the replicas are left to them.")
+            return False
+        if fate == "unknown":
+            exc.add_note(f"{self.plan.title} could not be taken out of the catalog; a later deploy of it replaces it.")
+            if may_be_live:
+                exc.add_note("It may be current, so its replicas run on. See `get_current_model_version`.")
+                return False
+        try:
+            self.manager.stop_models({self.plan.name: [self.plan.version]})
+        except ClipperException as left:
+            exc.add_note(f"Its replicas could not be stopped: {left}")
+        return False
+
+    def _discard(self, staged: Staged) -> str:
+        """Delete the staged record. Returns: gone, live (it was activated), another's, or unknown."""
+        try:
+            self.admin.discard(staged)
+        except AdminRefused as exc:
+            if exc.status != HTTP_CONFLICT:
+                return "unknown" if exc.status >= 500 else "gone"  # HTTP: 5xx are the server's troubles
+        except AdminUnreachable:
+            return "unknown"
+        else:
+            return "gone"
+        try:
+            record = self._record()
+        except ClipperException:
+            return "unknown"
+        return "live" if record is not None and record["uid"] == staged.uid else "another's"
+
+    def _record(self) -> Mapping[str, Any] | None:  # Any: JSON of a version's record
+        versions: Sequence[Mapping[str, Any]] = self.admin.catalog()["versions"]
+        wanted = (self.plan.name, self.plan.version)
+        return next((one for one in versions if (one["name"], one["version"]) == wanted), None)
+
+
+def _in_background(work: Callable[[], list[Probe]]) -> Future[list[Probe]]:
+    """Do `work` in a thread. One that is waited for no longer ends with its call, which has a deadline."""
+    future: Future[list[Probe]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as exc:  # noqa: BLE001  # whoever waits for the result gets it
+            future.set_exception(exc)
+
+    threading.Thread(target=run, name="clipper-probe", daemon=True).start()
+    return future

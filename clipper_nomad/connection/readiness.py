@@ -1,0 +1,79 @@
+"""Whether a new version can serve: what frontends' reports lack, and what probes say. Pure; deployment.py acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clipper_nomad.admin.client import Frontends, Probe
+
+# A frontend that has just heard of the version, that is full, or that died may do better next time.
+PASSING_TROUBLES = frozenset({"no_replica", "unknown_version", "unreachable", "busy"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """Every frontend had an answer. `output`: JSON; None with a `warning` if a made-up input was refused."""
+
+    output: Any = None
+    exec_micros: int = 0
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Not every frontend had an answer, and none said that there will be none."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The version gives no answer that could be served."""
+
+    cause: str
+    hint: str | None = None
+
+
+def missing(frontends: Frontends, uid: str, wanted: int) -> str | None:
+    """Return what keeps the version from serving everywhere, in words; None: nothing."""
+    if not frontends.live:
+        return "no query frontend runs"
+    if len(frontends.reports) < frontends.live:
+        return f"{len(frontends.reports)} of {frontends.live} query frontends answer"
+    for report in frontends.reports:
+        if report.get("draining"):
+            continue  # it takes no new queries
+        own = next((version for version in report["versions"] if version["uid"] == uid), None)
+        ready = own["ready"] if own else 0
+        if ready < wanted:
+            return f"query frontend {report['frontend']} has {ready} of {wanted} replicas ready"
+    return None
+
+
+def judge(probes: Sequence[Probe], *, is_made_up: bool) -> Answered | Again | Broken:
+    """Return what the probes of all live frontends say together.
+
+    A model may refuse an input that was made up (`raised`); nothing else passes for an answer.
+    """
+    if not probes:
+        return Again(reason="no query frontend runs")
+    final = [probe for probe in probes if probe.kind not in PASSING_TROUBLES]
+    for probe in final:
+        if probe.kind and not (probe.kind == "raised" and is_made_up):
+            return _broken(probe, is_made_up=is_made_up)
+    passing = next((probe for probe in probes if probe.kind in PASSING_TROUBLES), None)
+    if passing is not None:
+        return Again(reason=f"query frontend {passing.frontend}: {passing.cause}")
+    raised = next((probe for probe in final if probe.kind), None)
+    if raised is not None:
+        return Answered(warning=f"loaded, not tested: give sample= (a made-up input was refused: {raised.cause})")
+    return Answered(output=probes[0].output, exec_micros=probes[0].exec_micros)
+
+
+def _broken(probe: Probe, *, is_made_up: bool) -> Broken:
+    hint = "Give one input that the function takes as sample=." if is_made_up else None
+    if probe.kind == "refused":
+        hint = "Give one input of the right type as sample=."
+    return Broken(cause=f"a prediction failed ({probe.kind}): {probe.cause}", hint=hint)

@@ -1,0 +1,91 @@
+"""How many replicas of what: versions made current, scaled, stopped. Clipper's methods.
+
+The middle of ClipperConnection: what runs (the container manager) and what is registered (the catalog) change together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from clipper_nomad.admin.client import AdminClient
+from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
+from clipper_nomad.container_manager import ContainerManager
+from clipper_nomad.errors import ClipperException
+
+CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # Clipper's mark of a model registered without an image
+
+
+class ReplicaCalls(CatalogCalls):
+    """Replicas of one cluster's versions."""
+
+    def __init__(self, container_manager: ContainerManager) -> None:
+        self.cm = container_manager
+        super().__init__(AdminClient(self.cm.get_admin_addr, self.cm.get_admin_token), self.cm.logger)
+
+    def set_model_version(self, name: str, version: object, num_replicas: int | None = None) -> None:
+        """Let a registered version answer queries, and set how many replicas it has."""
+        self._admin.call("set_model_version", model_name=name, model_version=str(version))
+        if num_replicas is not None:
+            self.set_num_replicas(name, num_replicas, version)
+
+    def get_num_replicas(self, name: str, version: object = None) -> int:
+        """Return how many replicas a version has; without one, the current version."""
+        self._require_connection()
+        return self.cm.get_num_replicas(name, self._given_or_current(name, version))
+
+    def set_num_replicas(self, name: str, num_replicas: int, version: object = None) -> None:
+        """Start or drain replicas of a version until there are `num_replicas`; without a version, of the current one.
+
+        Raises: ClipperException: it is not registered, or has no container.
+        """
+        number = self._given_or_current(name, version)
+        model = self.get_model_info(name, number)
+        if model is None:
+            raise ClipperException(f"Cannot add container for non-registered model {name}:{number}")
+        if model["container_name"] == CONTAINERLESS_MODEL_IMAGE:
+            raise ClipperException(
+                f"Model {name}:{number} is a containerless model: it was registered without an image, so no replicas of "
+                "it can be started"
+            )
+        self.cm.set_num_replicas(name, number, model["input_type"], model["container_name"], num_replicas)
+
+    def stop_models(self, model_names: Sequence[str]) -> None:
+        """Stop and unregister every version of these models; names that nothing is registered under are passed over."""
+        self._stop_versions(lambda model: model["model_name"] in model_names)
+
+    def stop_versioned_models(self, model_versions_dict: Mapping[str, Sequence[object]]) -> None:
+        """Stop and unregister these versions, given as name → versions, also current ones."""
+        self._require_connection()
+        self._stop_and_unregister({name: list(map(str, some)) for name, some in model_versions_dict.items()})
+
+    def stop_inactive_model_versions(self, model_names: Sequence[str]) -> None:
+        """Stop and unregister every version of these models that is not current."""
+        self._stop_versions(lambda model: model["model_name"] in model_names and not model["is_current_version"])
+
+    def stop_all_model_containers(self) -> None:
+        """Stop all replicas and unregister all models."""
+        models = self._versions_where(lambda _: True)
+        self.cm.stop_all_model_containers()
+        self._unregister(models)
+
+    def _given_or_current(self, name: str, version: object) -> str:
+        return self.get_current_model_version(name) if version is None else str(version)
+
+    def _versions_where(self, condition: Callable[[Json], bool]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for model in filter(condition, self.get_all_models(verbose=True)):
+            found.setdefault(model["model_name"], []).append(model["model_version"])
+        return found
+
+    def _stop_versions(self, condition: Callable[[Json], bool]) -> None:
+        self._stop_and_unregister(self._versions_where(condition))
+
+    def _stop_and_unregister(self, models: Mapping[str, Sequence[str]]) -> None:
+        self.cm.stop_models(models)
+        self._unregister(models)
+
+    def _unregister(self, models: Mapping[str, Sequence[str]]) -> None:
+        for name, versions in models.items():
+            for number in versions:
+                self._admin.call("delete_versioned_model", model_name=name, model_version=number)
+                self.logger.info("Model %s:%s was unregistered", name, number)

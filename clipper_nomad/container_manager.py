@@ -1,0 +1,105 @@
+"""What ClipperConnection asks of any place that runs containers (or processes). No implementation lives here.
+
+LocalContainerManager runs processes on this machine. The names and argument orders of Clipper's abstract class are kept
+where Clipper has the method; the rest is what a deploy needs to be atomic and to explain itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+# Clipper's fixed ports inside a container; on a cluster the outside ports are dynamic
+CLIPPER_INTERNAL_QUERY_PORT = 1337
+CLIPPER_INTERNAL_MANAGEMENT_PORT = 1338
+CLIPPER_INTERNAL_RPC_PORT = 7000
+CLIPPER_INTERNAL_METRIC_PORT = 1390
+CLIPPER_INTERNAL_REDIS_PORT = 6379
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why the replicas of a model version do not become ready: one sentence, and the end of a replica's log."""
+
+    cause: str
+    log_tail: str = ""
+    hint: str | None = None
+
+
+class ContainerManager(Protocol):
+    """A place that runs the parts of one cluster. Addresses are "host:port", without a scheme."""
+
+    cluster_name: str
+    logger: logging.Logger | logging.LoggerAdapter[Any]  # Any: LoggerAdapter is generic over its logger
+
+    @property
+    def cluster_identifier(self) -> str:
+        """What image names and jobs of this cluster start with."""
+
+    def start_clipper(
+        self,
+        query_frontend_image: str,
+        mgmt_frontend_image: str,
+        frontend_exporter_image: str,
+        cache_size: int,
+        qf_http_thread_pool_size: int,
+        qf_http_timeout_request: int,
+        qf_http_timeout_content: int,
+        num_frontend_replicas: int,
+    ) -> None:
+        """Start store, admin and query frontends, and connect to them. Raises: ClipperException."""
+
+    def connect(self) -> None:
+        """Find a cluster that runs. Raises: ClipperException: there is none."""
+
+    def publish_bundle(
+        self,
+        name: str,
+        version: str,
+        bundle: Path,
+        base_image: str,
+        container_registry: str | None,
+        pkgs_to_install: Sequence[str] | None,
+    ) -> str:
+        """Put a bundle where its replicas can be started from, and return the image's (or bundle's) reference."""
+
+    def deploy_model(
+        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+    ) -> None:
+        """Start replicas of a model version. They are not ready when this returns."""
+
+    def model_failure(self, name: str, version: str) -> Failure | None:
+        """Return why the version's replicas cannot become ready, or None while they may still."""
+
+    def get_num_replicas(self, name: str, version: str) -> int:
+        """Return how many replicas of a version are wanted and not failed."""
+
+    def set_num_replicas(self, name: str, version: str, input_type: str, image: str, num_replicas: int) -> None:
+        """Start or drain replicas until there are `num_replicas`."""
+
+    def get_logs(self, logging_dir: str) -> list[str]:
+        """Write each part's log into a file of `logging_dir` and return the files' paths."""
+
+    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        """Drain and stop all replicas of the versions, given as name → versions."""
+
+    def stop_all_model_containers(self) -> None:
+        """Drain and stop all replicas of all models."""
+
+    def stop_all(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  # Clipper's signature
+        """Stop everything of this cluster. Usable on a manager that is not connected."""
+
+    def get_admin_addr(self) -> str:
+        """Return where the admin service listens."""
+
+    def get_query_addr(self) -> str:
+        """Return where the query frontends listen."""
+
+    def get_admin_token(self) -> str:
+        """Return the token that every call of the admin service carries."""
+
+    def predict_url(self, app_name: str) -> str:
+        """Return the URL to post an app's queries to."""

@@ -1,0 +1,93 @@
+"""A closure → a bundle: a folder with func.pkl and the manifest that says how to run it. Called by python.py.
+
+The folder lives as long as the `with` block and is removed however that ends.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+import cloudpickle
+
+from clipper_nomad.connection.inputs import Input
+from clipper_nomad.deployers.closure_modules import distributions_of, imported_by, local_modules_by_value
+from clipper_nomad.deployers.unpicklable import explain
+from clipper_nomad.errors import BundleError
+from clipper_nomad.protocol.bundle import CLOSURE_NAME, Manifest, file_digests, python_minor, write_manifest
+from clipper_nomad.protocol.datatypes import InputType
+
+PREFIX = "clipper-bundle-"
+
+
+@contextmanager
+def packed(function: Callable[..., object], *, kind: InputType, sample: Input | None) -> Iterator[Path]:
+    """Yield a folder with the bundle of `function`. `sample`: one input, on which a replica warms up before it serves.
+
+    Raises: BundleError: the function cannot be pickled; the message names what cannot, and where it is reached from.
+    """
+    if not callable(function):
+        raise BundleError(
+            f"A {type(function).__name__} cannot be deployed; expected a function that takes a batch of inputs.",
+            hint="Give a function or a bound method, such as clf.predict.",
+        )
+    closure, modules = _pickle(function)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
+        folder = Path(name)
+        (folder / CLOSURE_NAME).write_bytes(closure)
+        manifest = Manifest(
+            input_type=kind.word,
+            python=python_minor(),
+            packages=distributions_of(modules),
+            files=file_digests(folder),
+            sample=sample,
+            toolkit=_toolkit_version(),
+        )
+        write_manifest(folder, manifest)
+        yield folder
+
+
+def _pickle(function: Callable[..., object]) -> tuple[bytes, set[str]]:
+    """Return the pickled closure, and every module that it needs to be imported."""
+    buffer = io.BytesIO()
+    with local_modules_by_value() as by_value:
+        pickler = _Observer(buffer)
+        try:
+            pickler.dump(function)
+        except Exception as exc:  # an object of the user may raise anything while it is pickled
+            raise BundleError(
+                explain(function, exc),
+                hint="Make it inside the function, or leave out what the function does not need.",
+            ) from exc
+    return buffer.getvalue(), pickler.modules - by_value
+
+
+class _Observer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Notes the modules of all that passes, and pickles as ever."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.modules: set[str] = set()
+
+    def persistent_id(self, obj: object) -> None:
+        match obj:
+            case ModuleType():
+                self.modules.add(obj.__name__)
+            case CodeType():
+                self.modules.update(imported_by(obj))
+            case type() | FunctionType():
+                self.modules.add(obj.__module__ or "")
+            case _ if callable(obj) and isinstance(module := getattr(obj, "__module__", None), str):
+                self.modules.add(module)
+
+
+def _toolkit_version() -> str:
+    try:
+        return importlib.metadata.version("clipper-nomad")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

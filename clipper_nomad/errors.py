@@ -1,0 +1,78 @@
+"""Every exception that clipper-nomad raises on purpose.
+
+* ClipperException            the root; has `msg` (Clipper's attribute) and, where there is one, a `hint`
+  + UnconnectedException      a method that needs a cluster was called before `connect` or `start_clipper`
+  + AdminRefused              the admin service answered with an error status
+  + AdminUnreachable          the admin service did not answer
+  + InvalidName               a name, version or label breaks the naming rules
+  + BundleError               a closure cannot be packed, or a bundle is damaged or for another Python
+  + DeployFailed              a model version did not become ready; nothing of it is left behind
+  + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
+  + StackError                the local stack could not be started, found or stopped
+  + StoreError                the store cannot be reached, or holds what it should not
+"""
+
+from __future__ import annotations
+
+
+class ClipperException(Exception):  # Clipper's public name, kept
+    """What happened, what was expected, and in `hint` what to do next."""
+
+    def __init__(self, msg: str, *args: object, hint: str | None = None) -> None:
+        super().__init__(msg, *args)
+        self.msg = msg
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.msg}\n{self.hint}" if self.hint else self.msg
+
+
+class UnconnectedException(ClipperException):
+    """A method that needs a cluster was called before there was a connection to one."""
+
+    def __init__(self) -> None:
+        super().__init__("Not connected to a Clipper cluster. Call connect() or start_clipper() first.")
+        self.message = self.msg
+
+
+class AdminRefused(ClipperException):
+    """The admin service answered with an error status. `status` is HTTP's, `body` its text."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"Received error status code: {status} and message: {body}")
+        self.status = status
+        self.body = body
+
+
+class AdminUnreachable(ClipperException):
+    """The admin service did not answer."""
+
+
+class InvalidName(ClipperException, ValueError):
+    """A name, version or label breaks the naming rules."""
+
+
+class BundleError(ClipperException):
+    """A closure cannot be packed, or a bundle is damaged or for another Python."""
+
+
+class DeployFailed(ClipperException):
+    """A model version did not become ready; nothing of it is left behind."""
+
+
+class PredictionFailed(ClipperException):
+    """A query got no answer. `status`: HTTP's, None if the query frontend did not answer; `request_id` finds it in logs."""
+
+    def __init__(self, msg: str, *, status: int | None, cause: str, request_id: str, hint: str | None = None) -> None:
+        super().__init__(msg, hint=hint)
+        self.status = status
+        self.cause = cause
+        self.request_id = request_id
+
+
+class StackError(ClipperException):
+    """The local stack could not be started, found or stopped."""
+
+
+class StoreError(ClipperException):
+    """The store cannot be reached, or holds what it should not."""

@@ -1,0 +1,297 @@
+"""LocalContainerManager: a cluster as supervised processes on this machine. The supervisor does the work; this asks it.
+
+Every method asks anew over the control socket, so that an object that was copied by a fork does no harm: a forked worker
+is no owner of the stack and its end ends nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from clipper_nomad.container_manager import Failure
+from clipper_nomad.errors import ClipperException, StackError, UnconnectedException
+from clipper_nomad.local_stack.bundles import publish
+from clipper_nomad.local_stack.control import (
+    AskFailure,
+    Attach,
+    Deploy,
+    Detach,
+    FailureReply,
+    Keep,
+    Reply,
+    Request,
+    Scale,
+    StackStatus,
+    Status,
+    Stop,
+    StopModels,
+)
+from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
+from clipper_nomad.local_stack.launch import attach, running_place, start_or_attach, stop
+from clipper_nomad.local_stack.parts import Programs, StackSettings
+from clipper_nomad.local_stack.place import Place, find_place
+
+_ANSWER_WITHIN_S = 10.0
+_DRAIN_WITHIN_S = 45.0  # the supervisor kills a replica that has not drained after 32 s
+_STOP_WITHIN_S = 75.0  # GRACEFUL of stack.py, summed up and rounded up
+_REFERENCE = "bundle:"
+
+
+class LocalContainerManager:
+    """Runs a cluster on this machine. Start it with `start_clipper`, or find a running one with `connect`.
+
+    `port`: the predict port; without it 9999, or the next that is free; 0 for any. `num_frontends`: query frontend
+    processes, which share the port. `keep`: the stack runs on after this process ended, and keeps its data when it is
+    stopped. `home`: a directory for everything, instead of CLIPPER_HOME or the places of the XDG rules.
+    `programs`: what is run for each part, instead of this package's.
+    """
+
+    def __init__(
+        self,
+        cluster_name: str = "default-cluster",
+        port: int | None = None,
+        num_frontends: int = 1,
+        *,
+        keep: bool = False,
+        home: str | os.PathLike[str] | None = None,
+        programs: Programs | None = None,
+    ) -> None:
+        if num_frontends < 1:
+            raise ClipperException(f"num_frontends is {num_frontends}; at least 1 query frontend must run.")
+        self.cluster_name = cluster_name
+        # Any: as the interface has it, LoggerAdapter being generic over its logger
+        self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.local")
+        self._port = port
+        self._num_frontends = num_frontends
+        self._keep = keep
+        self._programs = programs or Programs()
+        self._place = find_place(
+            cluster_name,
+            home=Path(home) if home is not None else None,
+            environ=os.environ,
+            uid=os.getuid(),
+            outlives_login=keep,
+        )
+        self._status: StackStatus | None = None
+
+    @property
+    def cluster_identifier(self) -> str:
+        """What image names and jobs of this cluster start with."""
+        return self.cluster_name
+
+    def start_clipper(
+        self,
+        query_frontend_image: str = "",
+        mgmt_frontend_image: str = "",
+        frontend_exporter_image: str = "",
+        cache_size: int = 0,
+        qf_http_thread_pool_size: int = 1,
+        qf_http_timeout_request: int = 5,
+        qf_http_timeout_content: int = 300,
+        num_frontend_replicas: int = 1,
+    ) -> None:
+        """Start the stack, or attach to it if it runs. Of Clipper's settings only the number of frontends means
+        something here: there are no images, and the frontend's limits are its own.
+
+        Raises: StackError: it cannot be started; the message says why.
+        """
+        ignored = {
+            "images": (query_frontend_image, mgmt_frontend_image, frontend_exporter_image),
+            "cache_size": cache_size,
+            "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
+        }
+        self.logger.debug("local mode has no use for these settings of start_clipper: %s", ignored)
+        frontends = max(self._num_frontends, num_frontend_replicas)
+        settings = StackSettings(
+            cluster=self.cluster_name,
+            data=str(self._place.data),
+            runtime=str(self._place.runtime),
+            toolkit=toolkit_version(),
+            port=self._port,
+            frontends=frontends,
+            keep=self._keep,
+            owner=None if self._keep else os.getpid(),
+            programs=self._programs,
+        )
+        self._attached(*start_or_attach(self._place, settings))
+        running = sum(part.kind == "frontend" for part in self._connected.parts)
+        if running != frontends:
+            self.logger.warning("%s query frontends run, %s were asked for; stop it first", running, frontends)
+
+    def connect(self) -> None:
+        """Find the stack that runs. This process then is one of its owners.
+
+        Raises: StackError: none runs, or one of another version or port does.
+        """
+        request = Attach(pid=os.getpid(), toolkit=toolkit_version(), port=self._port, keep=self._keep)
+        try:
+            self._attached(*attach(self._place, request))
+        except NotRunning as exc:
+            raise StackError(
+                f"No local stack of cluster {self.cluster_name!r} runs.",
+                hint="Start one with clipper_nomad.local(), start_clipper() or `clipper-nomad up --local`.",
+            ) from exc
+
+    def detach(self) -> None:
+        """Own the stack no longer, as if this process had ended: it stops if nobody else owns or keeps it."""
+        self._ask(Detach(pid=os.getpid()))
+        self._status = None
+
+    def keep(self) -> None:
+        """Let the stack run on when this process ends, and keep its data when it is stopped."""
+        self._ask(Keep())
+
+    def status(self) -> StackStatus:
+        """Return how the stack's processes are. Raises: StackError: it does not run."""
+        reply = self._ask(Status())
+        if not isinstance(reply, StackStatus):
+            raise StackError(f"The supervisor answered {type(reply).__name__} where its status was expected.")
+        return reply
+
+    def publish_bundle(
+        self,
+        name: str,
+        version: str,
+        bundle: Path,
+        base_image: str = "default",
+        container_registry: str | None = None,
+        pkgs_to_install: Sequence[str] | None = None,
+    ) -> str:
+        """Copy a bundle into the stack's data and return its reference, "bundle:sha256-…".
+
+        Raises: ClipperException: packages are to be installed. BundleError: the folder is no bundle. StackError: the
+        stack does not run.
+        """
+        if pkgs_to_install:
+            raise ClipperException(
+                f"Model {name}:{version} asks for packages ({', '.join(pkgs_to_install)}); environments of their own for "
+                "models come in a later version of local mode.",
+                hint="Install the packages into this Python environment, in which models run, and leave out "
+                "pkgs_to_install.",
+            )
+        if base_image != "default" or container_registry:
+            self.logger.debug("local mode builds no image: %s, %s are not used", base_image, container_registry)
+        self.status()
+        return _REFERENCE + publish(bundle, self._place.bundles)
+
+    def deploy_model(
+        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+    ) -> None:
+        """Start replicas of a version from a published bundle. They are not ready when this returns.
+
+        Raises: ClipperException: `image` is no bundle's reference, or the supervisor refuses.
+        """
+        if not image.startswith(_REFERENCE):
+            raise ClipperException(
+                f"Local mode runs bundles, and {image!r} is no bundle's reference.",
+                hint="Deploy a Python function, or use a container manager that runs images.",
+            )
+        self._ask(
+            Deploy(
+                name=name,
+                version=version,
+                uid=uid,
+                input_type=input_type,
+                digest=image.removeprefix(_REFERENCE),
+                count=num_replicas,
+            )
+        )
+
+    def model_failure(self, name: str, version: str) -> Failure | None:
+        """Return why the version's replicas cannot become ready, or None while they may still."""
+        reply = self._ask(AskFailure(name=name, version=version))
+        if not isinstance(reply, FailureReply) or reply.cause is None:
+            return None
+        return Failure(cause=reply.cause, log_tail=reply.log_tail, hint=reply.hint)
+
+    def get_num_replicas(self, name: str, version: str) -> int:
+        """Return how many replicas of a version are wanted and not failed."""
+        found = (item for item in self.status().versions if (item.name, item.version) == (name, version))
+        return sum(item.wanted - item.failed for item in found)
+
+    def set_num_replicas(self, name: str, version: str, input_type: str, image: str, num_replicas: int) -> None:
+        """Start or drain replicas until there are `num_replicas`; failed ones are tried anew.
+
+        Raises: StackError: the version was never deployed here.
+        """
+        self.logger.debug("scaling %s:%s of type %s (%s) to %s", name, version, input_type, image, num_replicas)
+        self._ask(Scale(name=name, version=version, count=num_replicas), within_s=_DRAIN_WITHIN_S)
+
+    def get_logs(self, logging_dir: str | os.PathLike[str]) -> list[str]:
+        """Copy each process's log into `logging_dir` and return the copies' paths."""
+        target = Path(logging_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        logs = sorted(path for path in self._place.logs.glob("*.log*") if path.is_file())
+        return [str(shutil.copyfile(path, target / path.name)) for path in logs]
+
+    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        """Drain and stop all replicas of the versions, given as name → versions."""
+        stopped = {name: tuple(versions) for name, versions in models.items()}
+        self._ask(StopModels(models=stopped), within_s=_DRAIN_WITHIN_S)
+
+    def stop_all_model_containers(self) -> None:
+        """Drain and stop all replicas of all models."""
+        self._ask(StopModels(models=None), within_s=_DRAIN_WITHIN_S)
+
+    def stop_all(self, graceful: bool = True, *, purge: bool = False) -> None:  # noqa: FBT001, FBT002  # Clipper's
+        """Stop the stack and wait for its end; nothing to do if it does not run. `purge`: remove kept data too.
+
+        Raises: StackError: it did not end in time.
+        """
+        if not stop(self._place, Stop(graceful=graceful, purge=purge), within_s=_STOP_WITHIN_S):
+            self.logger.info("no local stack of cluster %s runs", self.cluster_name)
+        self._status = None
+
+    def get_admin_addr(self) -> str:
+        """Return where the admin service listens."""
+        return self._connected.admin_addr
+
+    def get_query_addr(self) -> str:
+        """Return where the query frontends listen."""
+        return self._connected.query_addr
+
+    def get_admin_token(self) -> str:
+        """Return the token that every call of the admin service carries."""
+        _ = self._connected
+        return self._place.token.read_text().strip()
+
+    def predict_url(self, app_name: str) -> str:
+        """Return the URL to post an app's queries to."""
+        return f"http://{self._connected.query_addr}/clipper/{app_name}/predict"
+
+    @property
+    def _connected(self) -> StackStatus:
+        if self._status is None:
+            raise UnconnectedException
+        return self._status
+
+    def _attached(self, place: Place, status: StackStatus) -> None:
+        self._place = replace(self._place, runtime=place.runtime)
+        self._status = status
+        self.logger.info("local stack of cluster %s at %s", self.cluster_name, status.query_addr)
+
+    def _ask(self, request: Request, *, within_s: float = _ANSWER_WITHIN_S) -> Reply:
+        try:
+            return ask(running_place(self._place).runtime, request, within_s=within_s)
+        except NotRunning as exc:
+            raise StackError(
+                f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
+                hint="Start it with clipper_nomad.local() or start_clipper().",
+            ) from exc
+        except RefusedByStack as exc:
+            raise StackError(exc.msg, hint=exc.hint) from exc
+
+
+def toolkit_version() -> str:
+    """Return the version of this package, which must be the running stack's."""
+    try:
+        return version("clipper-nomad")
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"

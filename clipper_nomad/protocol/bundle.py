@@ -1,0 +1,117 @@
+"""What a bundle is: a folder with a packed closure and a manifest that says how to run it. Pure but for reading files.
+
+    manifest.json    this module's Manifest; its SHA-256 is the bundle's digest
+    func.pkl         the closure (cloudpickle), in Clipper's place
+    …                whatever else the deployer put beside it
+
+The manifest holds the SHA-256 of every other file, so the digest stands for the whole folder. deployers/ write bundles,
+the model runtime checks and loads them; nothing else ever unpickles one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipper_nomad.protocol.datatypes import input_type
+
+MANIFEST_NAME = "manifest.json"
+CLOSURE_NAME = "func.pkl"
+FORMAT = 1
+
+
+class DamagedBundle(ValueError):
+    """The folder is no bundle, or its content is not what its manifest says."""
+
+
+class WrongPython(ValueError):
+    """The bundle was made by another minor version of Python than this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """How to run a bundle.
+
+    `python`: "3.11"; code objects do not load on another minor version. `packages`: name → version, as installed where
+    the bundle was made. `sample`: one input as JSON, or None; the runtime warms up on it. `files`: path → SHA-256.
+    """
+
+    input_type: str
+    python: str
+    packages: Mapping[str, str]
+    files: Mapping[str, str]
+    sample: Any = None  # JSON: a list of numbers, or a text (bytes in base64)
+    toolkit: str = ""
+    format: int = FORMAT
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def python_minor() -> str:
+    """Return this interpreter's minor version, e.g. "3.11"."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write the manifest of `folder` and return the bundle's digest, "sha256-…"."""
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
+    (folder / MANIFEST_NAME).write_text(text)
+    return _digest(text.encode())
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return path → SHA-256 of every file in `folder` but the manifest, paths relative and with '/'."""
+    return {
+        path.relative_to(folder).as_posix(): _file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME
+    }
+
+
+def read_manifest(folder: Path, *, digest: str | None = None) -> Manifest:
+    """Return the manifest of the bundle in `folder`, every file checked against it.
+
+    Raises: DamagedBundle: no bundle, not the one that `digest` names, or a file missing, added or changed.
+    """
+    try:
+        raw = (folder / MANIFEST_NAME).read_bytes()
+        fields = json.loads(raw)
+        manifest = Manifest(**fields)
+        input_type(manifest.input_type)
+    except (OSError, ValueError, TypeError) as exc:
+        raise DamagedBundle(f"{folder} holds no readable {MANIFEST_NAME}: {exc}") from exc
+    if not isinstance(manifest.files, dict):
+        raise DamagedBundle(f"{folder} holds no readable {MANIFEST_NAME}: `files` is no object")
+    if manifest.format != FORMAT:
+        raise DamagedBundle(f"bundle format {manifest.format} is not known; this toolkit reads {FORMAT}")
+    if digest is not None and digest != _digest(raw):
+        raise DamagedBundle(f"the bundle in {folder} is {_digest(raw)}; {digest} was deployed")
+    found = file_digests(folder)
+    if found != dict(manifest.files):
+        changed = sorted(
+            name for name in found.keys() | manifest.files.keys() if found.get(name) != manifest.files.get(name)
+        )
+        raise DamagedBundle(f"files of the bundle are missing, added or changed: {', '.join(changed)}")
+    return manifest
+
+
+def check_python(manifest: Manifest) -> None:
+    """Raise WrongPython if the closure was packed by another minor version of Python."""
+    if manifest.python != python_minor():
+        raise WrongPython(
+            f"the closure was packed by Python {manifest.python} and this is Python {python_minor()}; code objects do "
+            f"not load on another minor version. Run it with Python {manifest.python}, or deploy it from {python_minor()}."
+        )
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # in pieces: a model may be gigabytes
+
+
+def _digest(manifest_text: bytes) -> str:
+    return "sha256-" + hashlib.sha256(manifest_text).hexdigest()

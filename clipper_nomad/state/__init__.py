@@ -1,0 +1,1 @@
+"""The catalog of apps, models and versions: what it is (records), and where it is kept (store)."""

@@ -1,0 +1,282 @@
+"""Every request that is not on the hot path, on aiohttp: health, metrics, errors in JSON; and, on the internal address
+only, report, mirror and probe, which want the admin token.
+
+The public app also answers predictions, through the same calls as http_predict.py, for a connection that was handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import http
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from clipper_nomad.state.records import MICROS
+from clipper_nomad_frontend import answers
+from clipper_nomad_frontend.answers import Answer
+from clipper_nomad_frontend.catalog import Catalog
+from clipper_nomad_frontend.dispatch import VersionDispatch
+from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, RequestIds, usable_request_id
+from clipper_nomad_frontend.metrics import Exposition
+from clipper_nomad_frontend.predict_request import RequestError, RequestReader
+from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.serving import Serving
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S = 60.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendFacts:
+    """What the handlers ask of the process."""
+
+    serving: Serving
+    catalog: Catalog
+    exposition: Exposition
+    report: Callable[[], dict[str, Any]]
+    is_draining: Callable[[], bool]
+    token: str | None
+    body_bytes: int
+    request_ids: RequestIds = field(default_factory=RequestIds)
+
+
+FACTS = web.AppKey("facts", FrontendFacts)
+
+
+def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
+    """Return the app for what http_predict.py hands over."""
+    app = _app(facts)
+    for prefix in dict.fromkeys(("", path_prefix)):
+        app.router.add_post(prefix + "/{app}/predict", _predict)
+        app.router.add_post(prefix + "/{app}/predict/", _predict)
+    return app
+
+
+def internal_app(facts: FrontendFacts) -> web.Application:
+    """Return the app for the internal address."""
+    app = _app(facts)
+    app.router.add_get("/_clipper/report", _with_token(_report))
+    app.router.add_get("/_clipper/mirror", _with_token(_mirror))
+    app.router.add_post("/_clipper/probe/{model}/{version}", _with_token(_probe))
+    return app
+
+
+def _app(facts: FrontendFacts) -> web.Application:
+    app = web.Application(middlewares=[_with_request_id, _errors_in_json], client_max_size=facts.body_bytes)
+    app[FACTS] = facts
+    app.router.add_get("/health", _health)
+    app.router.add_get("/health/ready", _ready)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+@web.middleware
+async def _with_request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers.setdefault("X-Request-Id", _request_id(request).decode())
+    return response
+
+
+def _request_id(request: web.Request) -> bytes:
+    """Return the caller's id if it has a usable one, else a new one."""
+    given = (request.headers.get(name, "").encode(errors="surrogateescape") for name in ("X-Request-Id", "Idempotency-Key"))
+    return next(filter(None, map(usable_request_id, given)), None) or request.app[FACTS].request_ids.next()
+
+
+@web.middleware
+async def _errors_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        if exc.status < 400:  # redirects are no errors
+            raise
+        cause = f"{request.method} {request.path}: {exc.reason}"
+        headers = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
+        return web.json_response({"error": exc.reason, "cause": cause}, status=exc.status, headers=headers)
+    except Exception:
+        id_ = secrets.token_hex(6)
+        log.exception("request failed", extra={"path": request.path, "error_id": id_})
+        cause = f"an unexpected error; the log has it under {id_}"
+        return web.json_response({"error": "Internal error", "cause": cause}, status=500)
+
+
+def _with_token(handler: Handler) -> Handler:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        token = request.app[FACTS].token
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token is None or not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
+            raise web.HTTPUnauthorized
+        return await handler(request)
+
+    return checked
+
+
+async def _health(request: web.Request) -> web.Response:
+    facts = request.app[FACTS]
+    status = "draining" if facts.is_draining() else "ok"
+    served = facts.catalog.served
+    return web.json_response(
+        {"status": status, "revision": served.revision if served else None, "catalog_conflict": facts.catalog.conflict}
+    )
+
+
+async def _ready(request: web.Request) -> web.Response:
+    """Ready: listening, and a catalog loaded. Never a matter of replicas or of the store."""
+    facts = request.app[FACTS]
+    if facts.is_draining():
+        return web.json_response({"error": "Not ready", "cause": "this frontend is draining"}, status=503)
+    if facts.catalog.served is None:
+        return web.json_response({"error": "Not ready", "cause": "no catalog was loaded yet"}, status=503)
+    return web.json_response({"status": "ready"})
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    text = request.app[FACTS].exposition.text()
+    return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def _report(request: web.Request) -> web.Response:
+    return web.json_response(request.app[FACTS].report())
+
+
+async def _mirror(request: web.Request) -> web.Response:
+    mirror = request.app[FACTS].catalog.mirror_bytes()
+    if mirror is None:
+        raise web.HTTPNotFound
+    return web.Response(body=mirror, content_type="application/json")
+
+
+class _FutureSink:
+    """Hands an answer to whoever awaits it."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def take(self, query: Query, answer: Answer) -> None:  # noqa: ARG002  # Sink's signature
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+def _response(answer: Answer, request_id: bytes) -> web.Response:
+    headers = dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+    headers["X-Request-Id"] = request_id.decode()
+    return web.Response(body=answer.body, status=answer.status, headers=headers, content_type="application/json")
+
+
+async def _predict(request: web.Request) -> web.Response:
+    facts = request.app[FACTS]
+    serving = facts.serving
+    name = request.match_info["app"]
+    request_id = _request_id(request)
+    raw = await request.read()
+    endpoint = serving.endpoints.get(name)  # after the last await: an app that is replaced meanwhile has a new one
+    if endpoint is None:
+        cause = f"application '{name}' is not registered here; register it, or correct the URL"
+        return web.json_response({"error": "Not Found", "cause": cause}, status=404)
+    try:
+        body = endpoint.reader.read(raw)
+    except RequestError as exc:
+        return _response(answers.bad_request(str(exc)), request_id)
+    now = time.monotonic()
+    sinks = [_FutureSink() for _ in body.inputs]
+    queries = [serving.query(endpoint, packed, now, sink) for packed, sink in zip(body.inputs, sinks, strict=True)]
+    try:
+        for query in queries:
+            query.request_id = request_id
+            serving.submit(query, body.version)
+        parts = [(query.query_id, await sink.answer) for query, sink in zip(queries, sinks, strict=True)]
+    finally:
+        for query in queries:
+            if query.endpoint.owed.get(query, query) is None:
+                serving.abandon(query)
+    return _response(answers.batch(parts) if body.is_batch else parts[0][1], request_id)
+
+
+_KIND_OF_STATUS = {400: "unknown_version", 422: "died", 429: "refused", 503: "no_replica", 504: "timeout"}
+
+
+async def _probe(request: web.Request) -> web.Response:
+    """Send one input the whole way to a replica of the version, and say how it went. Counted nowhere."""
+    facts = request.app[FACTS]
+    model, version = request.match_info["model"], request.match_info["version"]
+    dispatch = next(
+        (d for d in facts.serving.dispatches.values() if (d.record.name, d.record.version) == (model, version)), None
+    )
+    if dispatch is None:
+        return _probe_error(404, f"model '{model}' version '{version}' is not in this frontend's catalog", "unknown_version")
+    if not dispatch.replicas.ready:
+        return _probe_error(503, f"no replica of model '{model}' version '{version}' is connected here", "no_replica")
+    try:
+        packed = RequestReader(dispatch.record.kind).read(await request.read()).inputs[0]
+    except RequestError as exc:
+        return _probe_error(400, str(exc), "refused")
+    return await _probe_replica(facts, dispatch, packed)
+
+
+async def _probe_replica(facts: FrontendFacts, dispatch: VersionDispatch, packed: tuple[bytes, int]) -> web.Response:
+    sink = _FutureSink()
+    started = asyncio.get_running_loop().time()
+    query = facts.serving.probe(dispatch, packed, int(PROBE_TIMEOUT_S * MICROS), sink)
+    try:
+        answer = await sink.answer
+    finally:
+        facts.serving.abandon(query)
+    if answer.status != 200:  # HTTP's OK
+        kind = answer.kind or _KIND_OF_STATUS.get(answer.status, "refused")
+        return _probe_error(answer.status, answer.cause, kind)
+    reply = json.loads(answer.body)
+    if reply["default"]:
+        return _probe_error(503, reply["default_explanation"], "no_replica")
+    headers = dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+    micros = int((asyncio.get_running_loop().time() - started) * MICROS)
+    return web.json_response({"output": reply["output"], "replica": headers.get("X-Clipper-Replica"), "exec_micros": micros})
+
+
+def _probe_error(status: int, cause: str, kind: str) -> web.Response:
+    return web.json_response({"error": "Probe failed", "cause": cause, "kind": kind}, status=status)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol, whose own errors are JSON like all others, and no event in the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002  # aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the reply to a request that aiohttp does not read."""
+        if status >= 500:  # what a handler raises ends in _errors_in_json; this is neither that nor the client's fault
+            log.error("request failed", exc_info=exc)
+        reason = http.HTTPStatus(status).phrase
+        body = {"error": reason, "cause": f"the request cannot be read: {message}"}
+        response = web.json_response(body, status=status, headers={"Connection": "close"})
+        response.force_close()
+        return response
+
+
+def fallback_protocol(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    """Return what makes an aiohttp protocol for a connection that is handed over."""
+    server = runner.server
+    assert server is not None  # noqa: S101  # the runner was set up
+    return partial(
+        _Connection,
+        server,
+        loop=asyncio.get_running_loop(),
+        access_log=None,  # type: ignore[arg-type]  # what switches it off, also in AppRunner
+        max_line_size=MAX_REQUEST_LINE,
+        max_field_size=MAX_HEADER_BYTES,
+    )

@@ -1,0 +1,100 @@
+"""Which catalog this frontend serves: the newest of its own store, kept on disk, never a stranger's.
+
+A catalog replaces the one served only if it comes from the same store with a higher revision, or from a store that was
+restored from ours, or if an operator said so. Anything else (another store, an older revision) leaves what is served and
+raises `conflict`, so that a store which came back empty or from an old backup wipes nothing. The mirror on disk lets a
+frontend start, and answer, with the store away. Source: docs/decisions/0004-catalog.md
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from clipper_nomad.state.records import Snapshot, from_mirror, to_mirror
+
+log = logging.getLogger(__name__)
+
+
+def replaces(new: Snapshot, served: Snapshot | None) -> bool:
+    """Return whether `new` may take the place of `served`."""
+    if not new.store_id:
+        return False  # the store is empty: there is nothing to serve
+    if served is None:
+        return True
+    if new.store_id == served.store_id:
+        return new.revision > served.revision
+    return new.parent_store_id == served.store_id and new.revision >= served.revision
+
+
+class Catalog:
+    """The catalog served, its mirror, and whether the store disagrees with it."""
+
+    def __init__(self, mirror: Path | None, apply: Callable[[Snapshot], None]) -> None:
+        self.served: Snapshot | None = None
+        self.conflict: str | None = None
+        self._mirror = mirror
+        self._apply = apply
+
+    def start_from_mirror(self) -> bool:
+        """Serve what the mirror holds; False if there is none that can be read."""
+        if self._mirror is None:
+            return False
+        try:
+            snapshot = from_mirror(self._mirror.read_bytes())
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, RecursionError) as exc:
+            fields = {"path": str(self._mirror), "cause": str(exc)}
+            log.error("the mirror of the catalog cannot be read", extra=fields)  # noqa: TRY400  # the cause says all
+            return False
+        self._serve(snapshot)
+        log.info("catalog from the mirror", extra={"revision": snapshot.revision, "apps": len(snapshot.apps)})
+        return True
+
+    def accept(self, snapshot: Snapshot, forced: bool = False) -> int:  # noqa: FBT001, FBT002  # watch_catalog's callback
+        """Take `snapshot` if it may replace what is served, and return the revision that is served now."""
+        served = self.served
+        if served is not None and (snapshot.store_id, snapshot.revision) == (served.store_id, served.revision):
+            self._set_conflict(None)
+        elif forced or replaces(snapshot, served):
+            self._set_conflict(None)
+            self._serve(snapshot)
+            self._write_mirror(snapshot)
+        elif served is not None:
+            self._set_conflict(
+                f"the store holds revision {snapshot.revision} of store {snapshot.store_id}, this frontend serves revision "
+                f"{served.revision} of store {served.store_id}"
+            )
+        return self.served.revision if self.served is not None else -1
+
+    def mirror_bytes(self) -> bytes | None:
+        """Return the served catalog as a mirror file, or None while nothing is served."""
+        return None if self.served is None else to_mirror(self.served)
+
+    def _serve(self, snapshot: Snapshot) -> None:
+        self.served = snapshot
+        self._apply(snapshot)
+
+    def _set_conflict(self, reason: str | None) -> None:
+        if reason is not None and self.conflict is None:
+            log.error("catalog conflict: serving what was served before", extra={"cause": reason})
+        elif reason is None and self.conflict is not None:
+            log.info("catalog conflict is over")
+        self.conflict = reason
+
+    def _write_mirror(self, snapshot: Snapshot) -> None:
+        if self._mirror is None:
+            return
+        temporary = self._mirror.with_name(self._mirror.name + ".new")
+        try:
+            with temporary.open("wb") as file:
+                file.write(to_mirror(snapshot))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._mirror)
+        except OSError as exc:  # predictions go on without a mirror; a restart while the store is away would not
+            fields = {"path": str(self._mirror), "cause": str(exc)}
+            log.error("the mirror of the catalog cannot be written", extra=fields)  # noqa: TRY400  # the cause says all

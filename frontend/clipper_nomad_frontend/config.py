@@ -1,0 +1,147 @@
+"""The settings of a query frontend, from its environment. All problems are reported at once, before a socket opens."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
+from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
+from clipper_nomad_frontend.admission import QueueBounds
+from clipper_nomad_frontend.http_rules import HttpLimits
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: an inherited descriptor, a unix socket, or host and port."""
+
+    fd: int | None = None
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.fd is not None:
+            return f"fd://{self.fd}"
+        return f"unix://{self.path}" if self.path is not None else f"{self.host}:{self.port}"
+
+
+def parse_tcp_address(text: str) -> Address:
+    """Return the address that `text` names: fd://N or host:port ([host]:port for IPv6). Raises: ValueError."""
+    if text.startswith("fd://"):
+        return Address(fd=_number(text.removeprefix("fd://"), below=2**31))
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or "/" in host:
+        raise ValueError(text)
+    return Address(host=host, port=_number(port, below=65_536))
+
+
+def parse_address(text: str) -> Address:
+    """As `parse_tcp_address`, or unix:///path. Raises: ValueError."""
+    if text.startswith("unix://"):
+        return Address(path=_socket_path(text.removeprefix("unix://")))
+    return parse_tcp_address(text)
+
+
+def _parse_rpc_address(text: str) -> str:
+    scheme, _, place = text.partition("://")
+    if scheme == "ipc":
+        _socket_path(place)
+    elif scheme != "tcp" or parse_tcp_address(place.removesuffix("*") + "0" * place.endswith(":*")).fd is not None:
+        raise ValueError(text)
+    return text
+
+
+def _number(text: str, *, below: int) -> int:
+    number = int(text)
+    if not 0 <= number < below:
+        raise ValueError(text)
+    return number
+
+
+def _socket_path(path: str) -> str:
+    if not path.startswith("/") or len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(path)
+    return path
+
+
+def _parse_prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
+        raise ValueError(text)
+    return prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a query frontend can be told. Each field: docs/settings.md."""
+
+    cluster: str
+    frontend_id: str
+    http: Address
+    rpc: str
+    internal: Address | None
+    store_url: str | None
+    mirror: Path | None
+    token: str | None
+    path_prefix: str
+    access_log: AccessLogMode
+    http_limits: HttpLimits
+    queue_bounds: QueueBounds
+    drain_s: float
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings in `environment`. Raises: SettingsError: all that is wrong with them."""
+    reader = Reader(environment)
+    unix = f"unix:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)"
+    settings = Settings(
+        cluster=reader.text("CLIPPER_CLUSTER", "default-cluster"),
+        frontend_id=reader.text("CLIPPER_FRONTEND_ID", f"frontend-{secrets.token_hex(4)}"),
+        http=reader.parsed(
+            "CLIPPER_HTTP_ADDRESS", parse_tcp_address, Address(host="127.0.0.1", port=1337), "host:port or fd://N"
+        ),
+        rpc=reader.parsed(
+            "CLIPPER_RPC_ADDRESS",
+            _parse_rpc_address,
+            "tcp://127.0.0.1:7000",
+            f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)",
+        ),
+        internal=reader.optional("CLIPPER_INTERNAL_ADDRESS", parse_address, f"host:port, {unix} or fd://N"),
+        store_url=reader.optional("CLIPPER_STORE_URL", str, "a URL"),
+        mirror=reader.optional("CLIPPER_MIRROR_PATH", Path, "a path"),
+        token=reader.optional("CLIPPER_TOKEN_FILE", _read_token, "a readable file with a token in it"),
+        path_prefix=reader.parsed(
+            "CLIPPER_PATH_PREFIX", _parse_prefix, "/clipper", "a path such as /clipper, or / for none"
+        ),
+        access_log=reader.parsed("CLIPPER_ACCESS_LOG", parse_mode, AccessLogMode(), "off, slow, sample:N or all"),
+        http_limits=HttpLimits(
+            body_bytes=reader.integer("CLIPPER_MAX_BODY_BYTES", HttpLimits().body_bytes, least=1024, most=MAX_FRAME_BYTES)
+        ),
+        queue_bounds=QueueBounds(
+            queries=reader.integer("CLIPPER_MAX_QUEUED_QUERIES", QueueBounds().queries, least=1),
+            input_bytes=reader.integer("CLIPPER_MAX_QUEUED_BYTES", QueueBounds().input_bytes, least=1),
+        ),
+        drain_s=reader.seconds("CLIPPER_DRAIN_S", 15.0),
+    )
+    if settings.store_url is None and settings.mirror is None:
+        reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_MIRROR_PATH is set; expected one, to know what to serve")
+    reader.check()
+    return settings
+
+
+def _read_token(path: str) -> str:
+    try:
+        token = Path(path).read_text().strip()
+    except OSError as exc:
+        raise ValueError(str(exc)) from exc
+    if not token:
+        raise ValueError("empty")
+    return token

@@ -1,0 +1,332 @@
+"""Queries → batches → replicas → answers: the one place where queue, replicas and sessions meet.
+
+One VersionDispatch per model version. Policy is next door and pure (model_queue, batching, replicas, admission, sessions,
+poison); frames go out through the Channel it is given (router.py) and come back as `on_result` and `on_lost`.
+
+A query is executed at most twice, and a second time only if its first replica was lost, or raised for a batch of more
+than one: docs/behaviour.md, "Retries".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, ErrorKind, OutputError, Result
+from clipper_nomad.state.records import MICROS, ModelVersion
+from clipper_nomad_frontend import answers
+from clipper_nomad_frontend.admission import QueueBounds, refusal
+from clipper_nomad_frontend.answers import Answer
+from clipper_nomad_frontend.batching import BatchLimit
+from clipper_nomad_frontend.metrics import VersionCounters
+from clipper_nomad_frontend.model_queue import ModelQueue
+from clipper_nomad_frontend.output_text import output_texts
+from clipper_nomad_frontend.poison import PoisonList
+from clipper_nomad_frontend.query import MAX_TRIES, Query
+from clipper_nomad_frontend.replicas import Replica, ReplicaSet, ReplicaState
+from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 16 * 1024 * 1024  # as the largest HTTP body: one input always fits
+FRONTENDS = 1  # how many share a replica's slots
+
+
+class Channel(Protocol):
+    """Sends to replicas. Each returns False if the peer is gone; nothing was sent then."""
+
+    def send_batch(self, session: Session, batch: Batch, *, input_type: int, item_length: int, budget_micros: int) -> bool:
+        """Send the inputs of a batch."""
+
+    def send_cancel(self, session: Session, batch_id: int) -> bool:
+        """Ask a replica to forget a batch that it has not started."""
+
+
+class VersionDispatch:
+    """The queue of one model version, and the replicas that work it off."""
+
+    def __init__(
+        self,
+        record: ModelVersion,
+        *,
+        sessions: SessionTable,
+        channel: Channel,
+        bounds: QueueBounds,
+        answered: Callable[[Query, Answer, float], None],
+        slo_s: float,
+    ) -> None:
+        self.record = record
+        self.replicas = ReplicaSet()
+        self.counters = VersionCounters()
+        self.queue = ModelQueue()
+        fixed = min(record.batch_size, MAX_BATCH_COUNT) if record.batch_size > 0 else None
+        self.limit = BatchLimit(fixed=fixed, slo_s=slo_s)
+        self.last_error: str | None = None
+        self.last_batch_size = 0
+        self._kind = int(record.kind)
+        self._sessions = sessions
+        self._channel = channel
+        self._bounds = bounds
+        self._answered = answered
+        self._suspects: deque[Query] = deque()
+        self._poison = PoisonList()
+        self._last_replica_id = -1
+        self._is_removed = False
+        self._is_suspects_turn = True  # by turns with ordinary batches: many suspects must not make all others late
+        self._wait_per_query_s = 0.0  # how much longer the queue gets by one query
+
+    # ---- queries in ------------------------------------------------------------------------------------------------
+
+    def submit(self, query: Query) -> None:
+        """Queue `query`, or answer it with why not. The caller pumps afterwards."""
+        queue = self.queue
+        if self._poison and self._poison.refuses(query.data, query.item_length, query.arrived):
+            self._answered(query, answers.poison(self.record.key), query.arrived)
+            return
+        # a look that costs nothing; `refusal` decides
+        wait_s = queue.count * self._wait_per_query_s
+        if (
+            wait_s > query.endpoint.timeout_s
+            or queue.count >= self._bounds.queries
+            or queue.input_bytes >= self._bounds.input_bytes
+        ):
+            no = refusal(
+                self._bounds,
+                queued=queue.count,
+                queued_bytes=queue.input_bytes,
+                per_query_s=self.limit.per_query_s,
+                ready=len(self.replicas.ready),
+                timeout_s=query.endpoint.timeout_s,
+            )
+            if no is not None:
+                self.counters.refused += 1
+                answer = answers.queue_full(self.record.key, no.reason, no.retry_after_s)
+                self._answered(query, answer, query.arrived)
+                return
+        queue.add(query)
+
+    def _estimate_wait(self) -> None:
+        self._wait_per_query_s = self.limit.per_query_s / max(1, len(self.replicas.ready))
+
+    def forget(self, query: Query) -> None:
+        """Note that `query` was answered or cancelled; if it still waits in the queue its place is free."""
+        if query.is_queued:
+            self.queue.forget(query)
+
+    def take_waiting(self) -> list[Query]:
+        """Return every query that waits here, and forget them: the version was removed, nothing is tried again here."""
+        self._is_removed = True
+        suspects = [query for query in self._suspects if not query.is_done]
+        self._suspects.clear()
+        return suspects + self.queue.drain()
+
+    def pump(self, now: float) -> None:
+        """Give waiting queries to replicas that have a slot."""
+        while self._suspects and self._suspects[0].is_done:
+            self._suspects.popleft()
+        while self.queue.count or self._suspects:
+            replica = self.replicas.next_idle()
+            if replica is not None and self._suspects and (self._is_suspects_turn or not self.queue.count):
+                self._is_suspects_turn = False
+                self._send(replica, [self._suspects.popleft()], now, is_alone=True)
+            elif replica is not None:
+                self._is_suspects_turn = True
+                limit = self.limit.limit
+                if len(self.replicas.ready) > 1:  # leave some for the others that rest
+                    limit = min(limit, -(-self.queue.count // self.replicas.idle_count()))
+                self._send(replica, self._next_batch(limit, now), now)
+            elif self.queue.count and not self._suspects and self.limit.allows_second_slot:
+                replica = self.replicas.next_second_slot(FRONTENDS)
+                if replica is None or self.queue.count < replica.oldest_size():
+                    return  # a batch behind another starts no sooner for being sent now: let it grow to that one's size
+                self._send(replica, self._next_batch(self.limit.limit, now), now)
+            else:
+                return
+            while self._suspects and self._suspects[0].is_done:
+                self._suspects.popleft()
+
+    def _next_batch(self, limit: int, now: float) -> list[Query]:
+        expected_s = self.limit.expected_s(min(limit, self.queue.count))
+        batch = self.queue.take(limit, now, expected_s, self.limit.slack_s)
+        total = 0
+        for position, query in enumerate(batch):
+            total += len(query.data)
+            if total > MAX_BATCH_BYTES and position:
+                for rest in reversed(batch[position:]):
+                    self.queue.put_back(rest)
+                return batch[:position]
+        return batch
+
+    def _send(self, replica: Replica, queries: list[Query], now: float, *, is_alone: bool = False) -> None:
+        expected_s = self.limit.expected_s(len(queries))
+        batch = self._sessions.begin(replica.session, queries, now, expected_s, is_alone=is_alone)
+        budget_s = queries[0].timeout_at - now
+        self.last_batch_size = len(queries)
+        for query in queries:
+            query.tries += 1
+        sent = self._channel.send_batch(
+            replica.session,
+            batch,
+            input_type=self._kind,
+            item_length=queries[0].item_length,
+            budget_micros=max(0, int(budget_s * MICROS)),
+        )
+        if sent:
+            replica.is_exclusive = is_alone
+            self.replicas.used(replica)
+            return
+        # the peer is gone and nothing was executed; on_lost follows from the monitor, this replica is out at once
+        del replica.session.in_flight[batch.id]
+        self.replicas.set_state(replica, ReplicaState.DRAINING)
+        self._return(queries, is_alone=is_alone)
+
+    def _return(self, queries: list[Query], *, is_alone: bool) -> None:
+        for query in reversed(queries):
+            query.tries -= 1
+            if is_alone:
+                self._suspects.appendleft(query)
+            else:
+                self.queue.put_back(query)
+
+    # ---- replicas come and go --------------------------------------------------------------------------------------
+
+    def join(self, session: Session) -> Replica:
+        """Take in the replica of a new session."""
+        self._last_replica_id += 1
+        replica = Replica(self._last_replica_id, session)
+        self.replicas.add(replica)
+        self._estimate_wait()
+        return replica
+
+    def drain(self, session: Session) -> None:
+        """Send a replica nothing more."""
+        replica = self.replicas.all.get(session.id)
+        if replica is not None:
+            self.replicas.set_state(replica, ReplicaState.DRAINING)
+
+    def on_lost(self, session: Session, now: float) -> None:
+        """A session ended: whatever was in flight on it is lost."""
+        self.replicas.remove(session.id)
+        self._estimate_wait()
+        if session.in_flight:
+            self.counters.lost += 1
+        for batch in session.in_flight.values():
+            for query in batch.queries:
+                if not query.is_done:
+                    self._retry_lost(query, now, was_alone=batch.is_alone)
+        session.in_flight.clear()
+
+    def _retry_lost(self, query: Query, now: float, *, was_alone: bool) -> None:
+        if self._may_retry(query):
+            self._retry_alone(query)
+        elif was_alone:
+            self.counters.poisoned += 1
+            self._poison.add(query.data, query.item_length, now)
+            self._answered(query, answers.poison(self.record.key), now)
+        else:
+            self._answered(query, answers.lost(self.record.key, query.tries), now)
+
+    def _may_retry(self, query: Query) -> bool:
+        return self.record.retry and query.tries < MAX_TRIES and not self._is_removed
+
+    def _retry_alone(self, query: Query) -> None:
+        self.counters.resent += 1
+        self._suspects.append(query)
+
+    def check_progress(self, now: float) -> None:
+        """Take replicas whose oldest batch is overdue out of rotation, and give what waits behind it to others."""
+        for replica in list(self.replicas.ready):
+            stalled_at = replica.stalled_at()
+            if stalled_at is None or stalled_at > now:
+                continue
+            log.warning("replica stalled", extra={"model": self.record.key, "replica": replica.name})
+            self.replicas.set_state(replica, ReplicaState.STALLED)
+            for batch in list(replica.session.in_flight.values())[1:]:  # not started: the one before is not answered
+                if self._channel.send_cancel(replica.session, batch.id):
+                    del replica.session.in_flight[batch.id]
+                    self._requeue_cancelled(batch, now)
+        self.pump(now)
+
+    def _requeue_cancelled(self, batch: Batch, now: float) -> None:
+        for query in batch.queries:
+            if query.is_done:
+                continue
+            if self._may_retry(query):
+                self._retry_alone(query)
+            else:
+                self._answered(query, answers.lost(self.record.key, query.tries), now)
+
+    # ---- answers out -----------------------------------------------------------------------------------------------
+
+    def on_result(self, session: Session, batch: Batch, result: Result, now: float) -> None:
+        """Answer the queries of `batch`, and give the replica more."""
+        replica = self.replicas.all.get(session.id)
+        if replica is None:
+            return
+        replica.backlog = result.backlog
+        replica.is_exclusive = False
+        if replica.state is ReplicaState.STALLED:
+            log.info("replica goes on", extra={"model": self.record.key, "replica": replica.name})
+            self.replicas.set_state(replica, ReplicaState.READY)
+        count = len(batch.queries)
+        seconds = result.exec_micros / MICROS
+        self.counters.batch_size.observe(count)
+        self.counters.batch_exec.observe(seconds)
+        if result.errors:
+            self._answer_with_errors(replica, batch, result, now)
+        else:
+            self._learn(batch, seconds, now)
+            replica.answered += count
+            self._answer_all(replica, batch.queries, output_texts(result), now)
+        self.pump(now)
+
+    def _learn(self, batch: Batch, seconds: float, now: float) -> None:
+        self.limit.record(len(batch.queries), seconds, now - batch.sent_at - batch.expected_s if batch.expected_s else 0.0)
+        self._estimate_wait()
+
+    def _answer_all(self, replica: Replica, queries: list[Query], outputs: list[bytes], now: float) -> None:
+        headers = replica.headers
+        answered = self._answered
+        for query, output in zip(queries, outputs, strict=True):
+            if not query.is_done:
+                is_late = now > query.slo_at
+                if is_late and now > query.arrived + query.endpoint.patience_s:  # its timer did not come first
+                    answered(query, query.endpoint.out_of_patience(query, has_replica=True, model=self.record.key), now)
+                else:
+                    answered(query, answers.prediction(query.query_id, output, headers, is_late=is_late), now)
+
+    def _answer_with_errors(self, replica: Replica, batch: Batch, result: Result, now: float) -> None:
+        whole = next((error for error in result.errors if error.index is None), None)
+        if whole is not None:
+            self._batch_failed(replica, batch, whole, now)
+            return
+        self._learn(batch, result.exec_micros / MICROS, now)  # one bad input does not make the time of its mates untrue
+        by_index = {error.index: error for error in result.errors}
+        replica.answered += len(batch.queries) - len(by_index)
+        outputs = output_texts(result)
+        for index, query in enumerate(batch.queries):
+            error = by_index.get(index)
+            if query.is_done:
+                continue
+            if error is not None:
+                self._failed(replica, query, error, now)
+            else:
+                self._answer_all(replica, [query], [outputs[index]], now)
+
+    def _batch_failed(self, replica: Replica, batch: Batch, error: OutputError, now: float) -> None:
+        splits = error.kind is ErrorKind.RAISED and len(batch.queries) > 1
+        for query in batch.queries:
+            if query.is_done:
+                continue
+            if splits and self._may_retry(query):
+                self._retry_alone(query)
+            else:
+                self._failed(replica, query, error, now)
+
+    def _failed(self, replica: Replica, query: Query, error: OutputError, now: float) -> None:
+        self.counters.errors += 1
+        self.last_error = error.message
+        answer = answers.model_failed(self.record.key, replica.name, error)
+        self._answered(query, answer, now)

@@ -1,0 +1,125 @@
+"""The replicas of one model version, and which of them gets the next batch. Pure.
+
+Slots belong to the replica: it works one batch at a time, and each result tells how many wait there, from all frontends.
+First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin.
+"""
+
+from __future__ import annotations
+
+import enum
+from urllib.parse import quote
+
+from clipper_nomad_frontend.sessions import Batch, Session
+
+STALLED_AFTER_S = 2.0  # a batch unanswered this long, or STALLED_AFTER_TIMES its expected time, stalls its replica
+STALLED_AFTER_TIMES = 5.0
+
+
+class ReplicaState(enum.StrEnum):
+    """Whether a replica gets work."""
+
+    READY = "ready"
+    STALLED = "stalled"  # its oldest batch is long overdue; its next result makes it ready again
+    DRAINING = "draining"  # it asked for no more
+
+
+class Replica:
+    """One ready replica as this frontend sees it, over one session."""
+
+    __slots__ = ("answered", "backlog", "headers", "id", "is_exclusive", "last_used", "name", "session", "state")
+
+    def __init__(self, id_: int, session: Session) -> None:
+        self.id = id_
+        self.session = session
+        self.name = _printable(session.hello.replica)
+        self.state = ReplicaState.READY
+        self.backlog = 0
+        self.answered = 0
+        self.last_used = 0
+        self.is_exclusive = False  # works on a suspect: nothing else is sent until that is over
+        model = _printable(f"{session.hello.model}:{session.hello.version}")
+        self.headers = f"X-Clipper-Model: {model}\r\nX-Clipper-Replica: {self.name}\r\n".encode()
+
+    @property
+    def in_flight(self) -> dict[int, Batch]:
+        """The batches it has in hand, oldest first."""
+        return self.session.in_flight
+
+    def oldest_size(self) -> int:
+        """Return how many queries its oldest batch has; 0 if it has nothing in hand."""
+        for batch in self.in_flight.values():
+            return len(batch.queries)
+        return 0
+
+    def stalled_at(self) -> float | None:
+        """Return when its oldest batch is overdue, or None if it has none."""
+        for batch in self.in_flight.values():
+            return batch.sent_at + max(STALLED_AFTER_S, STALLED_AFTER_TIMES * batch.expected_s)
+        return None
+
+
+def _printable(text: str) -> str:
+    """Return what a peer says of itself so that it can stand in an HTTP header: anything but visible ASCII as %XX."""
+    return quote(text, safe="!#$&'()*+,/:;=?@[]", errors="replace")
+
+
+class ReplicaSet:
+    """The replicas of one model version that have a session here."""
+
+    __slots__ = ("_turn", "all", "ready")
+
+    def __init__(self) -> None:
+        self.all: dict[int, Replica] = {}  # by session id
+        self.ready: list[Replica] = []
+        self._turn = 0
+
+    def add(self, replica: Replica) -> None:
+        """Take in a replica."""
+        self.all[replica.session.id] = replica
+        self._refresh()
+
+    def remove(self, session_id: int) -> Replica | None:
+        """Drop the replica of a session and return it."""
+        replica = self.all.pop(session_id, None)
+        self._refresh()
+        return replica
+
+    def set_state(self, replica: Replica, state: ReplicaState) -> None:
+        """Change whether a replica gets work."""
+        replica.state = state
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.ready = [replica for replica in self.all.values() if replica.state is ReplicaState.READY]
+
+    def idle_count(self) -> int:
+        """Return how many ready replicas have nothing in hand from this frontend."""
+        return sum(not replica.session.in_flight for replica in self.ready)
+
+    def next_idle(self) -> Replica | None:
+        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if all work."""
+        best: Replica | None = None
+        for replica in self.ready:
+            if not replica.session.in_flight and (
+                best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used)
+            ):
+                best = replica
+        return best
+
+    def next_second_slot(self, frontends: int) -> Replica | None:
+        """Return a ready replica that has one batch in hand and room for another behind it; None if there is none."""
+        best: Replica | None = None
+        for replica in self.ready:
+            if (
+                len(replica.session.in_flight) == 1
+                and not replica.is_exclusive
+                and replica.backlog < frontends + 1
+                and (best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used))
+            ):
+                best = replica
+        return best
+
+    def used(self, replica: Replica) -> None:
+        """Note that `replica` was just given work."""
+        self._turn += 1
+        replica.last_used = self._turn

@@ -1,0 +1,122 @@
+"""Every setting of a model replica, read from its environment and checked before anything is loaded.
+
+The variables are Clipper's where Clipper has them. docs/settings.md describes each.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipper_nomad.protocol.datatypes import InputType, input_type
+from clipper_nomad.protocol.environment import Reader
+
+MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
+CLIPPER_RPC_PORT = 7000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsAddress:
+    """Where metrics are served: a unix socket if `path` is set, else a TCP port."""
+
+    path: Path | None = None
+    host: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What this process was told. `input_type` and `digest` are None where the bundle's own stand."""
+
+    model: str
+    version: str
+    uid: str
+    replica: str
+    bundle: Path
+    digest: str | None
+    input_type: InputType | None
+    frontends: tuple[str, ...]
+    metrics: MetricsAddress | None
+    hang_after_s: float
+    drain_s: float
+    ready_file: Path | None
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Return the settings in `environment`. Raises: SettingsError: it lists everything that is wrong."""
+    reader = Reader(environment)
+    default_frontend = _default_frontend(reader)
+    settings = Settings(
+        model=reader.text("CLIPPER_MODEL_NAME"),
+        version=reader.text("CLIPPER_MODEL_VERSION"),
+        uid=reader.text("CLIPPER_MODEL_UID", ""),
+        replica=reader.text("CLIPPER_REPLICA_ID", secrets.token_hex(4)),
+        bundle=reader.parsed("CLIPPER_MODEL_PATH", Path, None, "the folder of a bundle"),
+        digest=reader.optional("CLIPPER_MODEL_DIGEST", str, "a digest"),
+        input_type=reader.optional(
+            "CLIPPER_INPUT_TYPE",
+            lambda word: input_type(word.strip().lower()),
+            "one of bytes, integers, floats, doubles, strings",
+        ),
+        frontends=reader.parsed(
+            "CLIPPER_RPC_ADDRESSES",
+            _frontends,
+            (default_frontend,),
+            f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes), separated by commas",
+        ),
+        metrics=reader.optional(
+            "CLIPPER_METRICS_ADDRESS",
+            _metrics_address,
+            f"host:port or unix:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)",
+        ),
+        hang_after_s=reader.seconds("CLIPPER_HANG_AFTER_S", 120),
+        drain_s=reader.seconds("CLIPPER_DRAIN_S", 30),
+        ready_file=reader.optional("CLIPPER_READY_FILE", Path, "a file"),
+    )
+    reader.check()
+    return settings
+
+
+def _default_frontend(reader: Reader) -> str:
+    host = reader.text("CLIPPER_IP", "127.0.0.1")
+    port = reader.integer("CLIPPER_PORT", CLIPPER_RPC_PORT, least=1, most=65535)
+    return f"tcp://{host}:{port}"
+
+
+def _frontends(text: str) -> tuple[str, ...]:
+    addresses = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not addresses:
+        raise ValueError
+    for address in addresses:
+        scheme, _, rest = address.partition("://")
+        if scheme == "tcp":
+            _host_and_port(rest)
+        elif scheme == "ipc":
+            _socket_path(rest)
+        else:
+            raise ValueError
+    return addresses
+
+
+def _metrics_address(text: str) -> MetricsAddress:
+    if text.startswith("unix://"):
+        return MetricsAddress(path=_socket_path(text.removeprefix("unix://")))
+    host, port = _host_and_port(text)
+    return MetricsAddress(host=host, port=port)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    number = int(port)
+    if not host or not 0 < number <= 65535:
+        raise ValueError
+    return host.strip("[]"), number
+
+
+def _socket_path(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or len(text.encode()) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError
+    return path

@@ -1,0 +1,277 @@
+"""The loop of a replica: poll the links, call the model, send the result. One thread, so a long predict delays only
+what waits here; libzmq's own thread keeps the links alive meanwhile.
+
+The links take turns, one batch each, and everything that waits on the sockets is read before a batch begins, so that a
+batch cancelled in time is not run and each result tells how many batches wait. link.py decides what a message means.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from math import inf
+from time import monotonic
+from typing import Any
+
+from numpy.typing import NDArray
+
+from clipper_nomad.protocol.datatypes import InputType, unpack_inputs
+from clipper_nomad.protocol.wire import (
+    MessageType,
+    Reject,
+    Welcome,
+    WireError,
+    decode_predict,
+    encode_control,
+    encode_result,
+)
+from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer
+from clipper_nomad_runtime.hang import HangWatch
+from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Stage
+from clipper_nomad_runtime.metrics import Metrics
+from clipper_nomad_runtime.predict import Predictor
+from clipper_nomad_runtime.stopping import Exit, StopRequest
+
+FRESH_S = 0.001  # a predict longer than this may have let batches arrive meanwhile: they count as backlog
+MAX_ROUNDS = 256  # of reading before a batch begins, so that no sender keeps the model from working
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """Everything between a model that is ready and the end of the process."""
+
+    def __init__(
+        self,
+        links: Sequence[Link],
+        *,
+        hello: list[bytes],
+        input_type: InputType,
+        predictor: Predictor,
+        hang: HangWatch,
+        metrics: Metrics,
+        stop: StopRequest,
+        drain_s: float,
+    ) -> None:
+        self._links = links
+        self._hello = hello
+        self._input_type = input_type
+        self._predictor = predictor
+        self._hang = hang
+        self._metrics = metrics
+        self._stop = stop
+        self._drain_s = drain_s
+        self._dealer = Dealer(stop.fileno())
+        self._connections: dict[Link, Connection] = {}
+        self._turn = 0
+        self._tend_at = -inf  # when a link, or the end of the drain, is due
+        self._drain_by = inf
+        self._unanswered = 0  # batches left when the drain had to end
+
+    def run(self) -> Exit:
+        """Serve until every link has ended, and say how the process is to end."""
+        try:
+            while self._tend_if_due():
+                readable, stirred = self._dealer.wait(self._patience())
+                if readable:
+                    self._read(readable)
+                elif monotonic() >= self._hang.rest_at:
+                    self._hang.rest()
+                if stirred:
+                    self._tend_at = -inf
+                self._answer_next()
+        finally:
+            self._hang.stop()
+            self._dealer.close()
+        return self._ending()
+
+    def _patience(self) -> float:
+        """Return for how long nothing but a message needs this thread."""
+        if self._backlog():
+            return 0.0
+        return max(min(self._tend_at, self._hang.rest_at) - monotonic(), 0.0)
+
+    def _backlog(self) -> int:
+        """Return how many batches wait here, of all frontends."""
+        waiting = 0
+        for link in self._links:
+            waiting += len(link.batches)
+        return waiting
+
+    def _read(self, readable: list[Connection]) -> None:
+        """Read every message that waits, `readable` first."""
+        for _ in range(MAX_ROUNDS):
+            for connection in readable:
+                self._take_message(connection)
+            readable, stirred = self._dealer.wait(0.0)
+            if stirred:
+                self._tend_at = -inf
+            if not readable:
+                return
+
+    def _take_message(self, connection: Connection) -> None:
+        link = connection.link
+        asked = monotonic()
+        try:
+            frames = connection.receive()
+            if not frames:
+                return
+            news = link.take(frames, asked=asked, read=monotonic())
+        except WireError as exc:
+            self._count_breach(link, exc)
+            return
+        if link.stage is Stage.LEAVING:
+            self._tend_at = -inf  # it may be finished
+        if isinstance(news, Welcome):
+            log.info("frontend gives work", extra={"frontend": news.frontend, "address": link.address})
+        elif isinstance(news, Reject):
+            fields = {"address": link.address, "reason": news.reason, "final": news.final}
+            log.log(logging.ERROR if news.final else logging.WARNING, "frontend refused this replica", extra=fields)
+            self._lose(link, "it refused this replica")
+
+    def _answer_next(self) -> None:
+        """Answer the next batch of the link whose turn it is, if one waits."""
+        links = self._links
+        for offset in range(len(links)):
+            index = (self._turn + offset) % len(links)
+            if links[index].batches:
+                self._turn = index + 1
+                self._answer(links[index], links[index].batches.popleft())
+                return
+
+    def _answer(self, link: Link, batch: Batch) -> None:
+        header = batch.header
+        begun = monotonic()
+        try:
+            inputs = self._unpack(batch)
+        except WireError as exc:
+            self._count_breach(link, exc)
+            return
+        unpacked = monotonic()
+        self._hang.arm(unpacked)
+        connection = self._connections[link]
+        answer = self._predictor.answer(inputs)
+        handled = monotonic()
+        if answer.exec_s > FRESH_S:
+            self._read([])
+        outputs = answer.outputs
+        result = encode_result(
+            answers=header,
+            output_type=outputs.type,
+            backlog=self._backlog(),
+            exec_micros=int(answer.exec_s * 1e6),
+            lengths=outputs.lengths,
+            data=outputs.data,
+            errors=answer.errors,
+        )
+        if self._connections.get(link) is not connection:
+            self._metrics.dropped["unsent"] += 1  # it ended while the model worked
+        elif not connection.send(result):
+            self._metrics.dropped["unsent"] += 1
+            self._lose(link, "it takes no more messages")
+        if link.stage is Stage.LEAVING:
+            self._tend_at = -inf
+        for error in answer.errors:
+            self._metrics.errors[error.kind] += 1
+        self._metrics.record(
+            inputs=header.count,
+            recv_s=batch.read - batch.asked,
+            parse_s=unpacked - begun,
+            handle_s=handled - unpacked,
+            end_to_end_s=monotonic() - batch.asked,
+        )
+
+    def _unpack(self, batch: Batch) -> NDArray[Any]:
+        predict = decode_predict(batch.header, batch.frames)
+        if predict.input_type != self._input_type:
+            raise WireError(f"inputs of type {predict.input_type} came; hello said {self._input_type.word}")
+        return unpack_inputs(self._input_type, batch.header.count, predict.item_length, predict.lengths, predict.data)
+
+    # what happens to the links, seldom
+
+    def _tend_if_due(self) -> bool:
+        """Do what is due on the links. Return whether any is left."""
+        now = monotonic()
+        if now < self._tend_at:
+            return True
+        self._stop.clear()
+        if self._stop.is_made and self._drain_by == inf:
+            self._begin_drain(now)
+        if now >= self._drain_by:
+            self._end_drain()
+        self._tend_at = inf
+        for link in self._links:
+            self._tend(link, now)
+        self._tend_at = min(self._tend_at, self._drain_by, *(link.due for link in self._links))
+        return any(link.stage is not Stage.GONE for link in self._links)
+
+    def _tend(self, link: Link, now: float) -> None:
+        connection = self._connections.get(link)
+        if connection is None:
+            if link.stage is Stage.WAITING and now >= link.due:
+                self._connections[link] = self._dealer.dial(link)
+                link.dialled(now)
+            return
+        connection.read_alarm()
+        if connection.is_lost:
+            self._lose(link, "its connection ended")
+        elif link.is_finished:
+            self._close(link, linger_s=LAST_WORDS_S)
+            link.leave()
+        elif link.stage is Stage.DIALING and connection.send(self._hello):
+            link.greeted(now)
+            self._dealer.watch()
+        elif now >= link.due:
+            self._lose(link, "it did not answer in time")
+
+    def _begin_drain(self, now: float) -> None:
+        log.info("asked to stop: finishing what is in hand", extra={"drain_s": self._drain_s})
+        self._drain_by = now + self._drain_s
+        for link in self._links:
+            if link.stage is Stage.OPEN:
+                epoch, session = link.identity
+                self._connections[link].send(encode_control(MessageType.DRAIN, epoch=epoch, session=session))
+                link.released()
+            elif link.stage is not Stage.LEAVING:
+                self._close(link)
+                link.leave()
+
+    def _end_drain(self) -> None:
+        self._unanswered = self._backlog()
+        log.warning("the drain took too long", extra={"drain_s": self._drain_s, "unanswered": self._unanswered})
+        for link in self._links:
+            self._close(link, linger_s=LAST_WORDS_S)
+            link.leave()
+
+    def _count_breach(self, link: Link, exc: WireError) -> None:
+        link.breaches += 1
+        self._metrics.dropped["breach"] += 1
+        if link.breaches == 1:  # the first of a connection: a broken peer must not fill the log
+            log.warning("frontend broke the protocol", extra={"address": link.address, "reason": str(exc)})
+        if link.breaches >= MAX_BREACHES:
+            self._lose(link, "it broke the protocol too often")
+
+    def _lose(self, link: Link, why: str) -> None:
+        """Give up the connection of a link; it is dialled again unless it was to end."""
+        was_serving = link.stage in {Stage.OPEN, Stage.RELEASING, Stage.LEAVING}
+        self._close(link)
+        forgotten = link.lost(monotonic())
+        self._metrics.dropped["forgotten"] += forgotten
+        self._tend_at = -inf
+        if was_serving:
+            fields = {"address": link.address, "reason": why, "forgotten": forgotten}
+            log.warning("frontend lost", extra=fields)
+        elif link.failed_dials == 1:  # the first of a row
+            log.info("no frontend at this address yet", extra={"address": link.address, "reason": why})
+
+    def _close(self, link: Link, *, linger_s: float = 0.0) -> None:
+        connection = self._connections.pop(link, None)
+        if connection is not None:
+            self._dealer.drop(connection, linger_s=linger_s)
+
+    def _ending(self) -> Exit:
+        refusals = [link.refusal for link in self._links if link.refusal is not None]
+        if len(refusals) == len(self._links):
+            log.error("every frontend refused this replica", extra={"reason": refusals[-1]})
+            return Exit.FAILED
+        return Exit.FAILED if self._unanswered else Exit.DRAINED

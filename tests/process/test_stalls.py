@@ -1,0 +1,187 @@
+"""Replicas that die or stall under load, and more load than they can take, as real processes with real time.
+
+The models sleep instead of computing, so that their capacity is known and does not depend on who else uses the machine.
+The loads come in an open loop: queries are sent when they are due, whatever the system does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.checked_answers import Answer, Query, Record, Tally, Verdict
+from benchmarks.checked_load import CheckingClient, Shape
+from benchmarks.rig import Plan, Rig, Served
+from tests.process.frontends import a_version, an_app
+from tests.waiting import until
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+BATCH_S, INPUT_S = 0.1, 0.005  # what a batch of the model takes: 0.1 s, and 0.005 s for each input
+REPLICAS = 2
+SLO_S = 0.8  # far above the pauses of a loaded machine
+# Batches may take half of the SLO, so they have up to 60 inputs, and two replicas answer 300 queries a second.
+CAPACITY_PER_S = REPLICAS * ((SLO_S / 2 - BATCH_S) / INPUT_S) / (SLO_S / 2)
+OUT_WITHIN_S = 3.0
+LOOK_EVERY_S = 0.02
+OVERLOAD_S = 10.0
+BACK_WITHIN_S = 10.0  # a loaded machine starts a process in 2 s
+
+
+def slow_sums(inputs: NDArray[Any]) -> NDArray[Any]:
+    time.sleep(BATCH_S + INPUT_S * len(inputs))
+    sums: NDArray[Any] = inputs.sum(axis=1)
+    return sums
+
+
+class Load:
+    """A load in an open loop that checks every answer, and keeps what is needed of when it came."""
+
+    def __init__(self, rig: Rig, *, connections: int = 256, max_pipeline: int = 1) -> None:
+        self.missed: list[Record] = []  # what was late or no true answer
+        self.answered = 0
+        self.started_at = time.monotonic()
+        shape = Shape(connections=connections, pipelining_share=1.0, max_pipeline=max_pipeline, timeout_s=30)
+        self._client = CheckingClient(
+            rig.addresses, make_query=self._make_query, check=self._check, shape=shape, on_record=self._note
+        )
+
+    async def run(self, *, rate_per_s: float, seconds: float) -> Tally:
+        return await self._client.run_open(rate_per_s=rate_per_s, seconds=seconds)
+
+    @staticmethod
+    def _make_query(number: int) -> Query:
+        return Query(number, "/a/predict", json.dumps({"input": [number, 0.5]}).encode())
+
+    @staticmethod
+    def _check(query: Query, answer: Answer) -> Verdict:
+        body = json.loads(answer.body)
+        if answer.status != 200:
+            return Verdict.ERROR
+        if body["default"]:
+            return Verdict.DEFAULT
+        return Verdict.RIGHT if body["output"] == query.number + 0.5 else Verdict.WRONG
+
+    def _note(self, record: Record) -> None:
+        self.answered += 1
+        if record.verdict is not Verdict.RIGHT or record.is_late:
+            self.missed.append(record)
+
+    def on_time_share(self, *, rate_per_s: float, due_from: float, due_until: float) -> float:
+        """Return the share on time of the queries that were due in that time."""
+        due = rate_per_s * (due_until - due_from)
+        return 1 - sum(due_from <= record.started_at < due_until for record in self.missed) / due
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """One app on two replicas of a model of known cost."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    plan = Plan(
+        apps=[an_app("a", slo_s=SLO_S, timeout_s=20)],
+        served=[Served(record=a_version(replicas=REPLICAS), function=slow_sums)],
+        current={"m": "1"},
+        proxied=False,
+    )
+    async with Rig(tmp_path, plan) as rig:
+        yield rig
+
+
+async def until_state(rig: Rig, replica: str, is_wanted: Callable[[list[str]], bool], *, within_s: float) -> None:
+    """Wait until the frontend says of a replica what is wanted: the states of its sessions, one or none."""
+    deadline = time.monotonic() + within_s
+    while True:
+        states = await rig.replica_states("frontend-0")
+        if states is not None and is_wanted(states.get(replica, [])):
+            return
+        assert time.monotonic() < deadline, f"after {within_s} s: {states}"
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def answered_by_replicas(rig: Rig) -> int:
+    """Return how many queries the replicas have answered."""
+    report = await rig.report("frontend-0")
+    assert report is not None
+    return sum(row["answered"] for row in report["replicas"])
+
+
+# ---- one of two ------------------------------------------------------------------------------------------------------
+
+
+async def test_no_query_fails_when_one_of_two_replicas_is_killed(rig: Rig) -> None:
+    load = Load(rig)
+    running = asyncio.create_task(load.run(rate_per_s=100, seconds=4))
+    await until(lambda: load.answered > 100, "a second of load")
+
+    rig.replicas["m-1-0"].send(signal.SIGKILL)
+    await until_state(rig, "m-1-0", lambda states: states == [], within_s=0.5)
+    tally = await running
+
+    assert tally.verdicts[Verdict.RIGHT] == tally.queries, tally.describe()
+    await rig.until_whole(within_s=BACK_WITHIN_S)
+
+
+async def test_a_stopped_replica_is_out_in_time_and_back_without_a_restart(rig: Rig) -> None:
+    load = Load(rig)
+    running = asyncio.create_task(load.run(rate_per_s=100, seconds=6))
+    await until(lambda: load.answered > 100, "a second of load")
+
+    rig.replicas["m-1-0"].send(signal.SIGSTOP)
+    await until_state(rig, "m-1-0", lambda states: "ready" not in states, within_s=OUT_WITHIN_S)
+    rig.replicas["m-1-0"].send(signal.SIGCONT)
+    await until_state(rig, "m-1-0", lambda states: states == ["ready"], within_s=OUT_WITHIN_S)
+    tally = await running
+
+    assert tally.verdicts[Verdict.RIGHT] >= 0.999 * tally.queries, tally.describe()
+    assert rig.replicas["m-1-0"].starts == 1
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+async def test_after_a_stall_at_half_load_queries_are_on_time_again_within_a_second(rig: Rig) -> None:
+    rate = CAPACITY_PER_S / 2
+    load = Load(rig)
+    running = asyncio.create_task(load.run(rate_per_s=rate, seconds=6))
+    await until(lambda: load.answered > 2 * rate, "two seconds of load")
+
+    for replica in rig.replicas.values():
+        replica.send(signal.SIGSTOP)
+    await asyncio.sleep(0.5)  # the stall that this test is about
+    for replica in rig.replicas.values():
+        replica.send(signal.SIGCONT)
+    over_at = time.monotonic()
+    tally = await running
+
+    assert tally.verdicts[Verdict.RIGHT] == tally.queries, tally.describe()
+    assert tally.percentile_s(100) > 0.5, "the stall was not felt: nothing is shown"
+    share = load.on_time_share(rate_per_s=rate, due_from=over_at + 1.0, due_until=load.started_at + 6)
+    assert share >= 0.99, f"{share:.4f} on time; {tally.describe()}"
+
+
+async def test_at_more_load_than_capacity_the_share_on_time_is_what_capacity_allows(rig: Rig) -> None:
+    rate = 1.25 * CAPACITY_PER_S
+    load = Load(rig, max_pipeline=32)
+
+    running = asyncio.create_task(load.run(rate_per_s=rate, seconds=OVERLOAD_S))
+    await until(lambda: load.answered > CAPACITY_PER_S, "batches as large as they get")
+    before, since = await answered_by_replicas(rig), time.monotonic()
+    await until(lambda: time.monotonic() > load.started_at + OVERLOAD_S, "the end of the load", within_s=OVERLOAD_S)
+    capacity = (await answered_by_replicas(rig) - before) / (time.monotonic() - since)
+    tally = await running
+
+    share = 1 - len(load.missed) / tally.queries
+    told = f"{share:.3f} on time, at {rate:.0f}/s with a capacity of {capacity:.0f}/s; {tally.describe()}"
+    assert tally.verdicts[Verdict.RIGHT] == tally.queries, told
+    assert capacity > 0.8 * CAPACITY_PER_S, told
+    assert share >= 0.9 * capacity / rate, told
