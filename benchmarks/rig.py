@@ -60,7 +60,7 @@ class Plan:
     served: Sequence[Served]
     current: Mapping[str, str]  # model → version
     frontends: int = 1
-    proxied: bool = True
+    proxy: str | None = "tcp_proxy"  # what stands between replicas and frontends: the module of benchmarks/, or nothing
     forked: bool = False  # frontends start in milliseconds, by zygote.py, and without a pause
     seed: int = 0
     frontend_settings: Mapping[str, str] = field(default_factory=dict)  # CLIPPER_… of each frontend
@@ -216,8 +216,8 @@ class Rig:
             own_mirror = mirror.with_name(f"{name}.mirror.json")
             own_mirror.write_bytes(to_mirror(self.plan.snapshot()))
             self._prepare_frontend(name, own_mirror, token)
-        if self.plan.proxied:
-            self._start_proxy()
+        if self.plan.proxy is not None:
+            self._start_proxy(self.plan.proxy)
         for served in self.plan.served:
             self._prepare_replicas(served)
 
@@ -264,7 +264,7 @@ class Rig:
             zygote=zygote,
         )
 
-    def _start_proxy(self) -> None:
+    def _start_proxy(self, module: str) -> None:
         links = [
             f"{link_name(replica, frontend)}={HOST}:{port}"
             for served in self.plan.served
@@ -272,7 +272,7 @@ class Rig:
             for frontend, port in self._rpc.items()
         ]
         self._proxy = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.tcp_proxy", "--seed", str(self.plan.seed), *links],
+            [sys.executable, "-m", f"benchmarks.{module}", "--seed", str(self.plan.seed), *links],
             cwd=Path(__file__).resolve().parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

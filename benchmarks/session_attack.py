@@ -1,7 +1,8 @@
 """An attack on sessions: a frontend is killed and restarted on its port with results under way, thousands of times.
 
 Every start counts its batches from 1 and gives its first sessions the same numbers and routing ids, so whatever of the
-last life reached the next one would fit a batch of it. Lives are as short as a few batches; the judge is the truth test's.
+last life reached the next one would fit a batch of it. The replayer (replayer.py) sees to it that much does. Lives are as
+short as a few batches; the judge is the truth test's.
 
 Run: python -m benchmarks.session_attack --kills 10000
 """
@@ -66,7 +67,7 @@ class Attack:
 
 
 def plan(*, seed: int) -> Plan:
-    """Return the truth test's plan with a slower model, in small batches, and no proxy."""
+    """Return the truth test's plan with a slower model, in small batches, behind the replayer."""
     usual = truth_queries.plan(seed=seed, forked=True)
     served = [
         dataclasses.replace(
@@ -76,7 +77,7 @@ def plan(*, seed: int) -> Plan:
         )
         for each in usual.served
     ]
-    return dataclasses.replace(usual, served=served, proxied=False)
+    return dataclasses.replace(usual, served=served, proxy="replayer")
 
 
 async def run(folder: Path, *, kills: int, seed: int, seconds: float) -> History:

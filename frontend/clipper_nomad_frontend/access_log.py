@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 import msgspec
 
 from clipper_nomad_frontend.answers import Answer, Outcome
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 
 FLUSH_EVERY_S = 0.5
 MOST_LINES_PER_FLUSH = 2_000  # in a storm of errors the log must not become the load
@@ -74,7 +74,7 @@ class AccessLog:
             "request_id": query.request_id.decode(errors="replace"),
         }
         if query.dispatch is not None:
-            line["model"] = query.dispatch.record.key
+            line["model"] = query.dispatch.key
         if answer.cause:
             line["cause"] = answer.cause
         self._lines.append(_encode(line))

@@ -25,10 +25,10 @@ from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.dispatch import VersionDispatch
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, RequestIds, usable_request_id
 from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.predict_request import RequestError, RequestReader
-from clipper_nomad_frontend.query import Query
 from clipper_nomad_frontend.serving import Serving
 
 log = logging.getLogger(__name__)

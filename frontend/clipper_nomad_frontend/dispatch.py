@@ -20,16 +20,17 @@ from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.admission import QueueBounds, refusal
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.batching import BatchLimit
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.metrics import VersionCounters
 from clipper_nomad_frontend.model_queue import ModelQueue
 from clipper_nomad_frontend.output_text import output_texts
 from clipper_nomad_frontend.poison import PoisonList
-from clipper_nomad_frontend.query import MAX_TRIES, Query
 from clipper_nomad_frontend.replicas import Replica, ReplicaSet, ReplicaState
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
 
 log = logging.getLogger(__name__)
 
+MAX_TRIES = 2  # a query is executed at most twice, whatever happens: docs/behaviour.md, "Retries"
 MAX_BATCH_BYTES = 16 * 1024 * 1024  # as the largest HTTP body: one input always fits
 FRONTENDS = 1  # how many share a replica's slots
 
@@ -76,6 +77,16 @@ class VersionDispatch:
         self._is_removed = False
         self._is_suspects_turn = True  # by turns with ordinary batches: many suspects must not make all others late
         self._wait_per_query_s = 0.0  # how much longer the queue gets by one query
+
+    @property
+    def key(self) -> str:
+        """The model version, as name:version."""
+        return self.record.key
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether any replica of it is connected here."""
+        return bool(self.replicas.all)
 
     # ---- queries in ------------------------------------------------------------------------------------------------
 

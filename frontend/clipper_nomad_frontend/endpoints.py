@@ -1,4 +1,4 @@
-"""The apps as HTTP sees them: what a path takes and promises, the queries it owes an answer, and when they run out.
+"""The apps as HTTP sees them, and their queries: what a path takes and promises, what it owes, and when that runs out.
 
 An Endpoint is made from an app's record and replaced when the record changes; a replaced one lives on until it owes
 nothing. Queries of one endpoint wait equally long, so the oldest is always the first to run out: one ordered dict and one
@@ -8,6 +8,7 @@ timer serve any number of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from clipper_nomad.protocol.datatypes import InputType
 from clipper_nomad.state.records import MICROS, App, SloPolicy
@@ -16,7 +17,6 @@ from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.metrics import AppCounters
 from clipper_nomad_frontend.output_text import text_as_json
 from clipper_nomad_frontend.predict_request import RequestReader
-from clipper_nomad_frontend.query import Query
 
 
 class Endpoint:
@@ -48,6 +48,64 @@ class Endpoint:
         if self.policy == "late":
             return answers.past_timeout(self.name, self.app.effective_timeout_micros)
         return answers.past_slo(self.policy, query.query_id, self.default_output, self.app.slo_micros)
+
+
+class Sink(Protocol):
+    """Whoever waits for the answer: an HTTP connection, the collector of an `input_batch`, a probe."""
+
+    def take(self, query: Query, answer: Answer) -> None:
+        """Take the answer of `query`. Must not raise: the query's batch mates are answered after it."""
+
+
+class Query:
+    """An input with its deadlines and its way back. Times are instants on the monotonic clock, in seconds.
+
+    `data` are the packed bytes of the input, `item_length` its number of elements (0 for variable width). `tries` counts
+    the batches it was sent in, `is_queued` says that it waits in its version's queue (a suspect waits elsewhere). `reply`
+    and `close` belong to the connection: the finished reply while an earlier one is still owed, whether to close after it.
+    """
+
+    __slots__ = (
+        "arrived", "close", "data", "dispatch", "endpoint", "is_done", "is_queued", "item_length", "pinned_version",
+        "query_id", "reply", "request_id", "sink", "slo_at", "tries",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: Endpoint, data: bytes, item_length: int, arrived: float, sink: Sink, query_id: int) -> None:
+        self.endpoint = endpoint
+        self.data = data
+        self.item_length = item_length
+        self.arrived = arrived
+        self.slo_at = arrived + endpoint.slo_s
+        self.sink = sink
+        self.query_id = query_id
+        self.dispatch: Dispatch | None = None
+        self.tries = 0
+        self.is_done = False
+        self.is_queued = False
+        self.pinned_version: str | None = None
+        self.request_id = b""
+        self.reply: bytes | None = None
+        self.close = False
+
+    @property
+    def timeout_at(self) -> float:
+        """When waiting for an answer ends, whatever the app's policy."""
+        return self.arrived + self.endpoint.timeout_s
+
+
+class Dispatch(Protocol):
+    """Where a query waits and is worked on: dispatch.VersionDispatch."""
+
+    @property
+    def key(self) -> str:
+        """The model version, as name:version."""
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether any replica of it is connected here."""
+
+    def forget(self, query: Query) -> None:
+        """Note that `query` is done."""
 
 
 def link(model: str, kind: InputType) -> str:

@@ -22,11 +22,11 @@ import httptools
 
 from clipper_nomad_frontend import answers, http_rules
 from clipper_nomad_frontend.answers import Answer
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.http_rules import HttpLimits, KnownHead, KnownHeads, RequestIds, rebuilt_request
 from clipper_nomad_frontend.owed_replies import BatchReply, Owed, ReadyReply
 from clipper_nomad_frontend.predict_request import PredictRequest, RequestError
 from clipper_nomad_frontend.predictions import Predictions
-from clipper_nomad_frontend.query import Query
 
 if TYPE_CHECKING:
     from clipper_nomad_frontend.endpoints import Endpoint

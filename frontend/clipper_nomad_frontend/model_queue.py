@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 
 LATE_SHARE = 1 / 16  # of the places in batches go to late queries, while any wait; on-time ones keep over nine in ten
 _MANY_HUSKS = 64

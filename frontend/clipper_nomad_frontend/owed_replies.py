@@ -6,7 +6,7 @@ from typing import Protocol
 
 from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.answers import Answer
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 
 
 class Connection(Protocol):

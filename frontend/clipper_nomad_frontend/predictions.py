@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from clipper_nomad_frontend.endpoints import Endpoint
-from clipper_nomad_frontend.query import Query, Sink
+from clipper_nomad_frontend.endpoints import Endpoint, Query, Sink
 
 
 class Predictions(Protocol):

@@ -20,9 +20,8 @@ from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.dispatch import VersionDispatch
-from clipper_nomad_frontend.endpoints import Endpoint, expire, link
+from clipper_nomad_frontend.endpoints import Endpoint, Query, Sink, expire, link
 from clipper_nomad_frontend.metrics import AppCounters, ProcessCounters, VersionCounters
-from clipper_nomad_frontend.query import Query, Sink
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.sessions import Session, SessionTable
 
@@ -197,8 +196,8 @@ class Serving:
 
     def _give_up(self, query: Query) -> None:
         dispatch = query.dispatch
-        has_replica = dispatch is not None and (query.tries > 0 or bool(dispatch.replicas.all))
-        model = dispatch.record.key if dispatch is not None else query.endpoint.model or ""
+        has_replica = dispatch is not None and (query.tries > 0 or dispatch.has_replicas)
+        model = dispatch.key if dispatch is not None else query.endpoint.model or ""
         self.answered(query, query.endpoint.out_of_patience(query, has_replica=has_replica, model=model), self._clock())
 
     def _check_progress(self) -> None:

@@ -8,7 +8,7 @@ Source: docs/decisions/0003-wire-format.md
 from __future__ import annotations
 
 from clipper_nomad.protocol.wire import Header, Hello
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 
 
 class Batch:

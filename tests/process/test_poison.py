@@ -56,7 +56,7 @@ async def three_replicas(tmp_path: Path) -> AsyncIterator[Rig]:
         apps=[an_app("a", model="poison", slo_s=10, timeout_s=30)],
         served=[served("poison", replicas=3, batch_size=128)],
         current={"poison": "1"},
-        proxied=False,
+        proxy=None,
     )
     async with Rig(tmp_path, plan) as rig:
         yield rig
@@ -116,7 +116,7 @@ async def test_each_failing_model_gets_a_clear_answer_and_the_others_go_on(tmp_p
         apps=apps,
         served=[served(model, CLIPPER_HANG_AFTER_S="0.5") for model in FAILING],
         current=dict.fromkeys(FAILING, "1"),
-        proxied=False,
+        proxy=None,
     )
     async with Rig(tmp_path, plan) as rig:
         replies = dict(zip(FAILING, await asyncio.gather(*(predict(rig, model, [-1.0]) for model in FAILING)), strict=True))

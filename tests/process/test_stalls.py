@@ -91,7 +91,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         apps=[an_app("a", slo_s=SLO_S, timeout_s=20)],
         served=[Served(record=a_version(replicas=REPLICAS), function=slow_sums)],
         current={"m": "1"},
-        proxied=False,
+        proxy=None,
     )
     async with Rig(tmp_path, plan) as rig:
         yield rig

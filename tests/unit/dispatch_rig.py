@@ -16,8 +16,7 @@ from clipper_nomad.state.records import ModelVersion
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.dispatch import VersionDispatch
-from clipper_nomad_frontend.endpoints import Endpoint, expire
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Endpoint, Query, expire
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
 from tests.unit.queries import Inbox, endpoint
 

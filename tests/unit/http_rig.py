@@ -8,11 +8,10 @@ from typing import Any, cast
 
 from clipper_nomad_frontend import http_rules
 from clipper_nomad_frontend.answers import prediction
-from clipper_nomad_frontend.endpoints import Endpoint
+from clipper_nomad_frontend.endpoints import Endpoint, Query, Sink
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
 from clipper_nomad_frontend.http_rules import HttpLimits
 from clipper_nomad_frontend.metrics import ProcessCounters
-from clipper_nomad_frontend.query import Query, Sink
 from tests.process.http_clients import Reply, http_request, predict_request, replies_in
 from tests.unit.queries import endpoint
 

@@ -6,9 +6,8 @@ import itertools
 
 from clipper_nomad.state.records import MICROS, App, SloPolicy
 from clipper_nomad_frontend.answers import Answer
-from clipper_nomad_frontend.endpoints import Endpoint
+from clipper_nomad_frontend.endpoints import Endpoint, Query
 from clipper_nomad_frontend.metrics import AppCounters
-from clipper_nomad_frontend.query import Query
 
 _ids = itertools.count()
 

@@ -26,7 +26,7 @@ from clipper_nomad.state.records import MICROS, App, Model, ModelVersion, Record
 from clipper_nomad_frontend.access_log import AccessLog, AccessLogMode
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.serving import Serving
 from clipper_nomad_frontend.sessions import Batch, Session

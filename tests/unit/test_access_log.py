@@ -117,7 +117,7 @@ def test_a_line_names_the_model_that_was_asked() -> None:
     log = Log("slow")
     asked = query(endpoint())
     record = ModelVersion(name="m", version="1", uid="u", input_type="doubles")
-    asked.dispatch = cast("VersionDispatch", SimpleNamespace(record=record))
+    asked.dispatch = cast("VersionDispatch", SimpleNamespace(key=record.key))
     with log.loop.running():
         log.log.note(asked, FAILED, 0.0)
     log.log.flush()

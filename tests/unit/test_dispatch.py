@@ -11,8 +11,8 @@ import pytest
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, Result
 from clipper_nomad_frontend import dispatch as module
 from clipper_nomad_frontend.admission import QueueBounds
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.poison import REFUSED_FOR_S
-from clipper_nomad_frontend.query import Query
 from clipper_nomad_frontend.sessions import Session
 from tests.unit.dispatch_rig import Rig, output_of
 from tests.unit.queries import Inbox, endpoint

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from clipper_nomad_frontend.admission import QueueBounds
-from clipper_nomad_frontend.query import MAX_TRIES, Query
+from clipper_nomad_frontend.dispatch import MAX_TRIES
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.sessions import Batch, Session
 from tests.unit.dispatch_rig import Rig, header_of, output_of, raised, wrong_count
 from tests.unit.queries import endpoint

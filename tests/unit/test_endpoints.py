@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from clipper_nomad.state.records import App, SloPolicy
-from clipper_nomad_frontend.endpoints import Endpoint, expire
+from clipper_nomad_frontend.endpoints import Endpoint, Query, expire
 from clipper_nomad_frontend.metrics import AppCounters
-from clipper_nomad_frontend.query import Query
 from tests.unit.queries import endpoint, query
 
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipper_nomad_frontend.endpoints import Endpoint
+from clipper_nomad_frontend.endpoints import Endpoint, Query
 from clipper_nomad_frontend.model_queue import LATE_SHARE, ModelQueue
-from clipper_nomad_frontend.query import Query
 from tests.unit.queries import endpoint, query
 
 ONE_IN = round(1 / LATE_SHARE)  # places, of which one is a late query's

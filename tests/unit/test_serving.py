@@ -10,7 +10,7 @@ from clipper_nomad.protocol.wire import MessageType
 from clipper_nomad.state.records import App, Model, ModelVersion, SloPolicy
 from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.answers import Outcome
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 from tests.unit.simulation import (
     SimulatedFrontend,
     Speed,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipper_nomad.protocol.wire import Header, Hello, MessageType
-from clipper_nomad_frontend.query import Query
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
 from tests.unit.queries import endpoint, query
 
