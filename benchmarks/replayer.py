@@ -9,6 +9,7 @@ Links, ports and counts as in tcp_proxy.py; there are no orders. Run: python -m 
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from collections import Counter, deque
@@ -125,7 +126,8 @@ class Relay:
 
     def _up(self, frames: list[bytes]) -> None:
         if self._dealer is not None:
-            self._dealer.send_multipart(frames)
+            with contextlib.suppress(zmq.Again):  # its connection has ended: the monitor is about to say so
+                self._dealer.send_multipart(frames, zmq.NOBLOCK)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,11 @@ class Rig:
     def death_count(self) -> int:
         """How many processes have ended so far."""
         return sum(len(process.deaths) for process in self.processes)
+
+    @property
+    def relayed(self) -> Counter[str]:
+        """What the proxy did in all; known when the rig has ended."""
+        return sum(map(Counter, self.proxy_counts.values()), Counter())
 
     def deaths(self) -> list[Death]:
         """Return every end of a process so far, in order."""

@@ -84,7 +84,9 @@ async def run(folder: Path, *, kills: int, seed: int, seconds: float) -> History
     """Kill a frontend so often, for so long at most, and return what that showed."""
     async with Rig(folder, plan(seed=seed)) as rig:
         truth = Truth(rig, seed=seed, bane=lambda told, _: Attack(rig, kills=kills, seed=seed, told=told))
-        return await truth.run(queries=sys.maxsize, seconds=seconds)
+        history = await truth.run(queries=sys.maxsize, seconds=seconds)
+    history.relayed = rig.relayed
+    return history
 
 
 def main() -> int:

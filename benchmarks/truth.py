@@ -242,7 +242,9 @@ async def run(
         def nemesis(told: Told, vanishing: Callable[[], bytes]) -> Bane:
             return Nemesis(rig, acts, told=told, vanishing=vanishing)
 
-        return await Truth(rig, seed=seed, bane=nemesis).run(queries=queries, seconds=seconds)
+        history = await Truth(rig, seed=seed, bane=nemesis).run(queries=queries, seconds=seconds)
+    history.relayed = rig.relayed
+    return history
 
 
 def main() -> int:

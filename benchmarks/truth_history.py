@@ -33,6 +33,7 @@ class History:
     offence_kinds: dict[str, int] = field(default_factory=dict)
     whole_again_s: float | None = None
     calm_right: float = 0.0
+    relayed: Counter[str] = field(default_factory=Counter)  # what the proxy or the replayer did
     frontend_mb: tuple[float, float] = (0.0, 0.0)  # at the start, at the end: of two processes if it was killed
 
     @property
@@ -59,6 +60,7 @@ class History:
             "acts": {kind.value: self.acts[kind] for kind in Kind},
             "deaths": self.deaths,
             "recoveries": self.recoveries,
+            "relayed": dict(self.relayed),
             "whole_again_s": self.whole_again_s,
             "calm_right_share": self.calm_right,
             "frontend_mb": self.frontend_mb,
@@ -71,7 +73,7 @@ class History:
         """Return it as text."""
         values = self.to_json()
         parts = [f"seed {self.seed}: {self.tally.describe()}"]
-        for title in ("rows", "endings", "explained", "acts", "deaths", "recoveries", "offence_kinds"):
+        for title in ("rows", "endings", "explained", "acts", "deaths", "recoveries", "relayed", "offence_kinds"):
             parts += [f"{title}:", *(f"  {name}: {value}" for name, value in values[title].items() if value)]
         parts.append(f"whole again after {self.whole_again_s} s; {self.calm_right:.4f} right in the calm after")
         parts += [f"{self.offence_count} offences", *(f"  {offence}" for offence in self.offences)]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clipper_nomad.state.records import Snapshot, from_mirror, to_mirror
+from clipper_nomad_frontend.metrics import ProcessCounters
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,14 @@ def replaces(new: Snapshot, served: Snapshot | None) -> bool:
 class Catalog:
     """The catalog served, its mirror, and whether the store disagrees with it."""
 
-    def __init__(self, mirror: Path | None, apply: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, mirror: Path | None, apply: Callable[[Snapshot], None], counters: ProcessCounters | None = None
+    ) -> None:
         self.served: Snapshot | None = None
         self.conflict: str | None = None
         self._mirror = mirror
         self._apply = apply
+        self._counters = counters or ProcessCounters()
 
     def start_from_mirror(self) -> bool:
         """Serve what the mirror holds; False if there is none that can be read."""
@@ -64,6 +68,7 @@ class Catalog:
             self._serve(snapshot)
             self._write_mirror(snapshot)
         elif served is not None:
+            self._counters.catalog_rejected += 1
             self._set_conflict(
                 f"the store holds revision {snapshot.revision} of store {snapshot.store_id}, this frontend serves revision "
                 f"{served.revision} of store {served.store_id}"
@@ -84,6 +89,7 @@ class Catalog:
         elif reason is None and self.conflict is not None:
             log.info("catalog conflict is over")
         self.conflict = reason
+        self._counters.catalog_conflict = int(reason is not None)
 
     def _write_mirror(self, snapshot: Snapshot) -> None:
         if self._mirror is None:

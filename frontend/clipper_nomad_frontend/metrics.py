@@ -88,7 +88,7 @@ class VersionCounters:
 class ProcessCounters:
     """What concerns no app and no model."""
 
-    __slots__ = ("catalog_rejected", "connections", "http_errors", "protocol_errors", "stray_results")
+    __slots__ = ("catalog_conflict", "catalog_rejected", "connections", "http_errors", "protocol_errors", "stray_results")
 
     def __init__(self) -> None:
         self.connections = 0
@@ -96,6 +96,7 @@ class ProcessCounters:
         self.protocol_errors = 0
         self.stray_results = 0
         self.catalog_rejected = 0
+        self.catalog_conflict = 0  # 1 while the store's catalog is not the one served
 
 
 class MetricsSource(Protocol):
@@ -138,6 +139,9 @@ class _Collector(Collector):
             ("catalog_rejected", "Catalogs of another store or a lower revision, not taken.", process.catalog_rejected),
         ):
             yield CounterMetricFamily(f"clipper_{name}", text, value=value)
+        yield GaugeMetricFamily(
+            "clipper_catalog_conflict", "1 while the store's catalog is not the one served.", value=process.catalog_conflict
+        )
         for name, text, gauge in self._source.gauges():
             yield GaugeMetricFamily(f"clipper_{name}", text, value=gauge)
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from clipper_nomad_frontend.sessions import Batch, Session
 
+LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
 STALLED_AFTER_S = 2.0  # a batch unanswered this long, or STALLED_AFTER_TIMES its expected time, stalls its replica
 STALLED_AFTER_TIMES = 5.0
 
@@ -60,7 +61,7 @@ class Replica:
 
 def _printable(text: str) -> str:
     """Return what a peer says of itself so that it can stand in an HTTP header: anything but visible ASCII as %XX."""
-    return quote(text, safe="!#$&'()*+,/:;=?@[]", errors="replace")
+    return quote(text[:LONGEST_NAME], safe="!#$&'()*+,/:;=?@[]", errors="replace")
 
 
 class ReplicaSet:

@@ -60,7 +60,7 @@ class Server:
             path_prefix=settings.path_prefix,
         )
         self._router = self._serving.router = Router(settings.rpc, self._serving, epoch)
-        self._catalog = Catalog(settings.mirror, self._serving.apply)
+        self._catalog = Catalog(settings.mirror, self._serving.apply, self._serving.process_counters)
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,

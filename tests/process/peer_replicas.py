@@ -10,7 +10,6 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +26,6 @@ from clipper_nomad.protocol.wire import (
     OutputType,
     Predict,
     Reject,
-    WireError,
     decode_introduction,
     decode_predict,
     encode_control,
@@ -98,6 +96,8 @@ class PeerReplica:
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._waker, self._woken = socket.socketpair()
         self._failure: BaseException | None = None
+        self._linger_ms = 0
+        self._socket: zmq.Socket[bytes]  # made in the thread
         self._thread = threading.Thread(target=self._run, name=f"peer {name}", daemon=True)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
@@ -229,9 +229,6 @@ class PeerReplica:
         finally:
             self._socket.close(linger=self._linger_ms)
 
-    _linger_ms = 0
-    _socket: zmq.Socket[bytes]
-
     def _take(self, frames: list[bytes]) -> None:
         header = header_of(frames[0])
         match header.type:
@@ -263,11 +260,3 @@ class PeerReplica:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def hello_fields(hello: Hello) -> dict[str, str]:
-    """Return the fields of a hello, to say another one."""
-    return asdict(hello)
-
-
-__all__ = ["Outputs", "PeerReplica", "WireError", "hello_fields", "sums"]

@@ -1,52 +1,51 @@
 """The truth test, short: no answer is another query's or another version's, whatever is broken meanwhile.
 
-benchmarks/truth.py is the same for a million queries and more; benchmarks/truth_judge.py says what is allowed.
+benchmarks/truth.py and session_attack.py are the same for as long as one likes; benchmarks/truth_judge.py says what is
+allowed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from benchmarks import truth
+from benchmarks import session_attack, truth
 from benchmarks.checked_answers import Verdict
 from benchmarks.nemesis import Kind
-from benchmarks.truth import History
+from benchmarks.truth_history import History
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 QUERIES = 30_000
-SECONDS = 20  # at most: a loaded machine gets to fewer queries
+SECONDS = 15.0  # at most: a loaded machine gets to fewer queries
 GAP_S = 0.25  # between acts of the nemesis: three times as often as in the benchmark
 KILLS = 20
 
 
-def run_truth(
-    folder: Path, *, seed: int, queries: int, seconds: float, only: tuple[Kind, ...] = (), gap_s: float
-) -> History:
-    # Frontends are forked: with so little time, most of it would go by while one imports.
+def run(test: Coroutine[None, None, History]) -> History:
+    """Run as the benchmark does: the client is to load the frontend fully."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            truth.run(folder, queries=queries, seed=seed, seconds=seconds, mean_gap_s=gap_s, only=only, forked=True)
-        )
+        return runner.run(test)
 
 
 def test_no_answer_is_wrong_or_missing_while_everything_breaks(tmp_path: Path) -> None:
-    history = run_truth(tmp_path, seed=20, queries=QUERIES, seconds=SECONDS, gap_s=GAP_S)
+    # Frontends are forked: with so little time, most of it would go by while one imports.
+    history = run(truth.run(tmp_path, queries=QUERIES, seed=20, seconds=SECONDS, mean_gap_s=GAP_S, forked=True))
 
     assert history.is_good, history.describe()
     assert history.acts.total() > 10, history.describe()
     assert history.tally.queries > QUERIES / 10, history.describe()
-    assert history.calm_right > 0.7, history.describe()  # the rest is what can have no answer, and 429
+    assert history.calm_right > 0.5, history.describe()  # the rest is what can have no answer, and 429
 
 
-def test_no_answer_is_wrong_when_a_frontend_is_killed_again_and_again_with_results_under_way(tmp_path: Path) -> None:
-    """What the killed one asked for must never answer what its successor on the same port asks for."""
-    history = run_truth(tmp_path, seed=1, queries=1_000_000, seconds=KILLS * 0.4, gap_s=0.4, only=(Kind.KILL_FRONTEND,))
+def test_results_of_a_killed_frontend_never_answer_what_its_successor_asks(tmp_path: Path) -> None:
+    history = run(session_attack.run(tmp_path, kills=KILLS, seed=1, seconds=SECONDS))
 
     assert history.is_good, history.describe()
     assert history.acts[Kind.KILL_FRONTEND] > KILLS / 2, history.describe()
-    assert history.tally.verdicts[Verdict.BROKEN] > KILLS, history.describe()  # results were under way
+    assert history.tally.verdicts[Verdict.BROKEN] > KILLS, history.describe()  # results were under way,
+    assert history.relayed["replayed"] > KILLS, history.describe()  # and came to the successor, where they fit

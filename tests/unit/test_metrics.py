@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from clipper_nomad.state.records import Snapshot
 from clipper_nomad_frontend.answers import Outcome
+from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.metrics import (
     LATENCY_BOUNDS_S,
     SIZE_BOUNDS,
@@ -188,3 +190,15 @@ def test_the_text_follows_the_numbers() -> None:
     source.process_counters.connections = 9
 
     assert b"clipper_http_connections_total 9.0" in exposition.text()
+
+
+def test_a_catalog_of_another_store_shows_in_the_counters() -> None:
+    counters = ProcessCounters()
+    catalog = Catalog(None, lambda _: None, counters)
+    catalog.accept(Snapshot(store_id="ours", revision=3))
+
+    catalog.accept(Snapshot(store_id="another", revision=9))
+
+    assert (counters.catalog_rejected, counters.catalog_conflict) == (1, 1)
+    catalog.accept(Snapshot(store_id="ours", revision=4))
+    assert (counters.catalog_rejected, counters.catalog_conflict) == (1, 0)
