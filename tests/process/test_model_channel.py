@@ -392,13 +392,12 @@ def assert_survives(count: int) -> None:
     with (
         Frontend(an_app("a", model="honest"), an_app("b", model="m"), a_version("honest"), a_version("m")) as frontend,
         PeerReplica(frontend.rpc, model="honest"),
-        frontend.client() as client,
     ):
         fuzz(frontend, count // 2, seed=1)  # until the allocator has what such a load needs
         before = frontend.rss_bytes()
         fuzz(frontend, count, seed=2)
 
-        assert client.predict("a", [1.0, 2.0]).json["output"] == 3.0
+        assert frontend.predict("a", [1.0, 2.0]).json["output"] == 3.0
         assert frontend.rss_bytes() < 1.05 * before
 
 
