@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.rig import Rig
+from benchmarks.supervised import Supervised
 from benchmarks.tcp_proxy import Deed, Order, Side
 
 
@@ -52,6 +53,7 @@ WEIGHTS = {
 LONGEST_STOP_S = {Kind.STOP_REPLICA: 4.0, Kind.STOP_FRONTEND: 1.0, Kind.FREEZE_LINK: 4.0}  # links are lost after 2.5 s
 _ON_REPLICAS = (Kind.KILL_REPLICA, Kind.STOP_REPLICA, Kind.RESTART_REPLICA)
 _ON_FRONTENDS = (Kind.KILL_FRONTEND, Kind.STOP_FRONTEND, Kind.RESTART_FRONTEND)
+_RESTARTS = (Kind.RESTART_REPLICA, Kind.RESTART_FRONTEND)
 _SIGNALS = {
     Kind.KILL_REPLICA: signal.SIGKILL,
     Kind.KILL_FRONTEND: signal.SIGKILL,
@@ -151,6 +153,8 @@ class Nemesis:
         """Nothing: it keeps to its schedule, whatever is answered."""
 
     def _do(self, act: Act) -> None:
+        if act.kind in _RESTARTS and self._process(act.target).is_ending:
+            return
         began_at = time.monotonic()
         self._told(Done(act, began_at, began_at + act.for_s))  # before it is felt
         self.counts[act.kind] += 1
@@ -165,10 +169,13 @@ class Nemesis:
             self._vanish(list(self._rig.frontends).index(act.target))
 
     def _signal(self, act: Act, number: signal.Signals) -> None:
-        process = (self._rig.frontends | self._rig.replicas)[act.target]
+        process = self._process(act.target)
         pid = process.send(number)
         if number is signal.SIGSTOP and pid is not None:
             self._end_after(act.for_s, lambda: process.send(signal.SIGCONT, only=pid))
+
+    def _process(self, name: str) -> Supervised:
+        return (self._rig.frontends | self._rig.replicas)[name]
 
     def _end_after(self, seconds: float, end: Callable[[], object]) -> None:
         def ended() -> None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import secrets
 import signal
 import socket
@@ -17,20 +16,20 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.checked_load import Address
+from benchmarks.ports import HOST, listen, quiet_port
+from benchmarks.rig_plan import Plan, Served, link_name
 from benchmarks.supervised import Death, Supervised
 from benchmarks.tcp_proxy import Order
 from benchmarks.zygote import Zygote
-from clipper_nomad.state.records import App, Model, ModelVersion, Snapshot, to_mirror
+from clipper_nomad.state.records import to_mirror
 from tests.process.bundles import pack
 
-HOST = "127.0.0.1"
 LOOK_EVERY_S = 0.02
 START_S = 30.0  # a loaded machine starts a process in 2 s
 REPORT_S = 2.0
@@ -38,46 +37,6 @@ REPORT_S = 2.0
 
 class RigError(Exception):
     """What was to be tested did not come up, or did not come back."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A model version and the function that is its model. `record.replicas` are started; `settings`: CLIPPER_… of each."""
-
-    record: ModelVersion
-    function: Callable[..., object]
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    def replica_names(self) -> list[str]:
-        """Return the name of each replica."""
-        return [f"{self.record.name}-{self.record.version}-{number}" for number in range(self.record.replicas)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is served, by how many frontends."""
-
-    apps: Sequence[App]
-    served: Sequence[Served]
-    current: Mapping[str, str]  # model → version
-    frontends: int = 1
-    proxy: str | None = "tcp_proxy"  # what stands between replicas and frontends: the module of benchmarks/, or nothing
-    forked: bool = False  # frontends start in milliseconds, by zygote.py, and without a pause
-    seed: int = 0
-    frontend_settings: Mapping[str, str] = field(default_factory=dict)  # CLIPPER_… of each frontend
-
-    def snapshot(self) -> Snapshot:
-        """Return the catalog."""
-        records = [served.record for served in self.served]
-        return Snapshot(
-            store_id="rig",
-            revision=1,
-            apps=MappingProxyType({app.name: app for app in self.apps}),
-            models=MappingProxyType(
-                {name: Model(name=name, current_version=version) for name, version in self.current.items()}
-            ),
-            versions=MappingProxyType({record.key: record for record in records}),
-        )
 
 
 class Rig:
@@ -96,6 +55,7 @@ class Rig:
         self._links: dict[str, int] = {}  # link → the proxy's port
         self._proxy: subprocess.Popen[str] | None = None
         self._zygote: Zygote | None = None
+        self._listening: dict[str, socket.socket] = {}  # by frontend, if they inherit it
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -195,19 +155,24 @@ class Rig:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _end(self) -> None:
+        failure: BaseException | None = None
         if self._looking is not None:
             self._looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._looking
+            await asyncio.wait([self._looking])
+            failure = None if self._looking.cancelled() else self._looking.exception()
         for process in self.processes:
             process.send(signal.SIGCONT)
             process.end()
         if self._zygote is not None:
             self._zygote.close()
+        for listening in self._listening.values():
+            listening.close()
         if self._proxy is not None:
             output, _ = self._proxy.communicate(timeout=START_S)
             with contextlib.suppress(ValueError):
                 self.proxy_counts = json.loads(output)
+        if failure is not None:
+            raise RigError("a process could not be started again") from failure
 
     # ---- making ready ----------------------------------------------------------------------------------------------
 
@@ -215,10 +180,12 @@ class Rig:
         mirror = self.folder / "mirror.json"
         token = self.folder / "token"
         token.write_text(self._token)
+        names = [f"frontend-{number}" for number in range(self.plan.frontends)]
+        if self.plan.inherited:
+            self._listening = {name: listen() for name in names}
         if self.plan.forked:
-            self._zygote = Zygote()
-        for number in range(self.plan.frontends):
-            name = f"frontend-{number}"
+            self._zygote = Zygote(pass_fds=self._pass_fds())
+        for name in names:
             own_mirror = mirror.with_name(f"{name}.mirror.json")
             own_mirror.write_bytes(to_mirror(self.plan.snapshot()))
             self._prepare_frontend(name, own_mirror, token)
@@ -228,11 +195,13 @@ class Rig:
             self._prepare_replicas(served)
 
     def _prepare_frontend(self, name: str, mirror: Path, token: Path) -> None:
-        http, self._rpc[name], self._internal[name] = quiet_port(), quiet_port(), quiet_port()
+        listening = self._listening.get(name)
+        http = quiet_port() if listening is None else listening.getsockname()[1]
+        self._rpc[name], self._internal[name] = quiet_port(), quiet_port()
         self.addresses.append(Address(HOST, http))
         settings = {
             "CLIPPER_FRONTEND_ID": name,
-            "CLIPPER_HTTP_ADDRESS": f"{HOST}:{http}",
+            "CLIPPER_HTTP_ADDRESS": f"{HOST}:{http}" if listening is None else f"fd://{listening.fileno()}",
             "CLIPPER_RPC_ADDRESS": f"tcp://{HOST}:{self._rpc[name]}",
             "CLIPPER_INTERNAL_ADDRESS": f"{HOST}:{self._internal[name]}",
             "CLIPPER_MIRROR_PATH": str(mirror),
@@ -268,7 +237,11 @@ class Rig:
             environment={**clean, **settings},
             log=self.folder / f"{name}.log",
             zygote=zygote,
+            pass_fds=self._pass_fds(),
         )
+
+    def _pass_fds(self) -> tuple[int, ...]:
+        return tuple(each.fileno() for each in self._listening.values())
 
     def _start_proxy(self, module: str) -> None:
         links = [
@@ -286,22 +259,3 @@ class Rig:
         )
         assert self._proxy.stdout is not None
         self._links = json.loads(self._proxy.stdout.readline())
-
-
-def link_name(replica: str, frontend: str) -> str:
-    """Return the name of the link from a replica to a frontend."""
-    return f"{replica}>{frontend}"
-
-
-def quiet_port() -> int:
-    """Return a free TCP port that no connection gets by itself.
-
-    Out of the range that the kernel takes ports from: a client which dials a dead port of that range can meet itself, and
-    then the port is taken when the server comes back.
-    """
-    while True:
-        port = random.SystemRandom().randrange(10_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return port

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.zygote import Forked, Zygote
+from benchmarks.zygote import Forked, Zygote, end_with_parent
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
@@ -41,6 +41,7 @@ class Supervised:
         environment: Mapping[str, str],
         log: Path,
         zygote: Zygote | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         """`zygote`: who forks it, instead of the command, and it starts again without a pause."""
         self.name = name
@@ -52,6 +53,7 @@ class Supervised:
         self._environment = environment
         self._log = log
         self._zygote = zygote
+        self._pass_fds = pass_fds
         self._process: subprocess.Popen[bytes] | Forked | None = None
         self._signal_sent = 0
         self._start_at = 0.0
@@ -61,6 +63,11 @@ class Supervised:
     def pid(self) -> int | None:
         """The process that lives now."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process that lives now was asked to end: a second SIGTERM would cut its drain short."""
+        return self._signal_sent != 0
 
     @property
     def log(self) -> str:
@@ -81,6 +88,8 @@ class Supervised:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=self._pass_fds,
+                    preexec_fn=end_with_parent,  # noqa: PLW1509  # one call of the kernel, no lock
                 )
         self._signal_sent = 0
         self.starts += 1

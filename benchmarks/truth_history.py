@@ -80,8 +80,7 @@ class History:
         return "\n".join(parts)
 
     def write(self, name: str) -> None:
-        """Print it, and write it to benchmarks/results/<name>-<date>.json."""
-        print(self.describe())
+        """Write it to benchmarks/results/<name>-<date>.json."""
         target = _RESULTS / f"{name}-{dt.datetime.now(tz=dt.UTC).date()}.json"
         target.write_text(json.dumps({**self.to_json(), "cpus": os.cpu_count()}, indent=1) + "\n")
         print(f"written to {target}")

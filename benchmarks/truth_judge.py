@@ -96,7 +96,7 @@ class Incidents:
         """Return why a query may have ended so without an answer, or None if nothing explains it."""
         if verdict is Verdict.BROKEN and _is_near(self._frontend_ends, at, BROKEN_WITHIN_S):
             return "its frontend was killed"
-        if verdict in {Verdict.BROKEN, Verdict.TURNED_AWAY} and _is_near(self._frontend_drains, at, DRAINED_WITHIN_S):
+        if verdict is Verdict.TURNED_AWAY and _is_near(self._frontend_drains, at, DRAINED_WITHIN_S):
             return "its frontend was asked to stop"
         return None
 

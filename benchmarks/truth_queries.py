@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks import truth_model
 from benchmarks.checked_answers import Query
-from benchmarks.rig import Plan, Served
+from benchmarks.rig_plan import Plan, Served
 from benchmarks.truth_model import SHAPES, input_of
 from clipper_nomad.state.records import MICROS, App, ModelVersion
 
@@ -59,6 +59,7 @@ def plan(*, frontends: int = 1, seed: int = 0, forked: bool = False) -> Plan:
         served=[Served(record=record, function=truth_model.predict) for record in (LEFT_1, LEFT_2, RIGHT_1)],
         current={"left": "1", "right": "1"},
         frontends=frontends,
+        inherited=True,
         forked=forked,
         seed=seed,
         frontend_settings={"CLIPPER_MAX_QUEUED_QUERIES": str(QUEUE_BOUND)},

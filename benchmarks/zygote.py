@@ -7,30 +7,42 @@ all. supervised.py is who asks.
 Run: python -m benchmarks.zygote, then lines {"environment": {…}, "log": "…"} on stdin; each is answered by a pid.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvloop  # noqa: F401  # imported here, so that no fork has to
 
 from clipper_nomad_frontend import __main__ as frontend
 
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when who started it ends: a killed test leaves nothing behind. In the child."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
 
 class Zygote:
     """This side: starts the process and asks it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pass_fds: Sequence[int] = ()) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.zygote"],
             cwd=Path(__file__).resolve().parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=pass_fds,
         )
 
     def fork(self, environment: Mapping[str, str], log: Path) -> "Forked":
@@ -44,7 +56,8 @@ class Zygote:
     def close(self) -> None:
         """End it; what it started must have ended before."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it was killed
+            self._process.stdin.close()
         self._process.wait(10)
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -83,6 +96,7 @@ def _run(line: str) -> None:
     """Be a frontend: in the child."""
     order = json.loads(line)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    end_with_parent()
     os.setsid()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -92,7 +92,7 @@ def test_up_on_a_port_that_is_taken_names_its_holder(newcomer: User) -> None:
 
         said = newcomer.types("up", "--local", "--port", str(port), expect=1)
 
-    assert said.stderr.startswith(f"✖ Port {port} is taken by process {os.getpid()}")
+    assert f"✖ Port {port} is taken by process {os.getpid()}" in said.stderr
     assert said.stdout == ""
     newcomer.types("down", "--volumes")
     newcomer.home.assert_nothing_left()

@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -45,17 +46,16 @@ def test_a_replica_hears_at_once_that_its_dial_was_refused(wake: int) -> None:
     """It took two seconds: after each restart of a frontend its replicas were away for that long."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-    dealer = Dealer(wake)
-    connection = dealer.dial(Link(address, jitter=lambda: 0.0, dropped=Counter()))
-    began = time.monotonic()
+    with closing(Dealer(wake)) as dealer:
+        connection = dealer.dial(Link(address, jitter=lambda: 0.0, dropped=Counter()))
+        began = time.monotonic()
 
-    while not connection.is_lost and time.monotonic() < began + AT_ONCE_S:
-        dealer.wait(AT_ONCE_S)
-        connection.read_alarm()
+        while not connection.is_lost and time.monotonic() < began + AT_ONCE_S:
+            dealer.wait(AT_ONCE_S)
+            connection.read_alarm()
 
-    assert connection.is_lost
-    assert time.monotonic() - began < AT_ONCE_S
-    dealer.close()
+        assert connection.is_lost
+        assert time.monotonic() - began < AT_ONCE_S
 
 
 # ---- the frontend's end ----------------------------------------------------------------------------------------------
@@ -87,25 +87,23 @@ class Guests:
 async def test_a_frontend_keeps_no_replica_whose_connection_ended_as_it_said_hello() -> None:
     """One of twenty such stayed in the books, and some of them were given work."""
     guests = Guests()
-    router = guests.router = Router("tcp://127.0.0.1:0", guests, 1)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     hello = Hello(model="m", version="1", uid="u", input_type="doubles", replica="r", python="3.11", toolkit="test")
     chance = random.Random(7)
+    with closing(Router("tcp://127.0.0.1:0", guests, 1)) as router, zmq.Context() as context:
+        guests.router = router
 
-    for _ in range(ROUNDS):
-        sockets = [context.socket(zmq.DEALER) for _ in range(CONNECTIONS)]
-        for each in sockets:
-            each.setsockopt(zmq.IMMEDIATE, 1)
-            each.connect(router.address)
-        for each in sockets:
-            await until(partial(each.poll, 0, zmq.POLLOUT), "a connection")
-        for each in sockets:
-            each.send_multipart(encode_introduction(MessageType.HELLO, hello))
-        for each in sockets:
-            each.close(linger=500)
-        time.sleep(0.003 * chance.random())  # noqa: ASYNC251  # the loop must be busy while connections come and go
-        await asyncio.sleep(0)
+        for _ in range(ROUNDS):
+            sockets = [context.socket(zmq.DEALER) for _ in range(CONNECTIONS)]
+            for each in sockets:
+                each.setsockopt(zmq.IMMEDIATE, 1)
+                each.connect(router.address)
+            for each in sockets:
+                await until(partial(each.poll, 0, zmq.POLLOUT), "a connection")
+            for each in sockets:
+                each.send_multipart(encode_introduction(MessageType.HELLO, hello))
+            for each in sockets:
+                each.close(linger=500)
+            time.sleep(0.003 * chance.random())  # noqa: ASYNC251  # the loop must be busy while connections come and go
+            await asyncio.sleep(0)
 
-    await until(lambda: guests.came <= guests.went, "the end of every connection that said hello", within_s=5.0)
-    router.close()
-    context.destroy(linger=0)
+        await until(lambda: guests.came <= guests.went, "the end of every connection that said hello", within_s=5.0)

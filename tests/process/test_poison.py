@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.checked_answers import Answer, Query, Verdict
 from benchmarks.checked_load import CheckingClient, Shape
-from benchmarks.rig import Plan, Rig, Served
+from benchmarks.rig import Rig
+from benchmarks.rig_plan import Plan, Served
 from clipper_nomad.state.records import App
 from tests.process.bundles import load_model
 from tests.process.frontends import a_version, an_app

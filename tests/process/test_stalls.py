@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from benchmarks.checked_answers import Answer, Query, Record, Tally, Verdict
 from benchmarks.checked_load import CheckingClient, Shape
-from benchmarks.rig import Plan, Rig, Served
+from benchmarks.rig import Rig
+from benchmarks.rig_plan import Plan, Served
 from tests.process.frontends import a_version, an_app
 from tests.waiting import until
 

@@ -1,0 +1,9 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell starts what it runs in the background with SIGINT ignored, and every child inherits that: the tests of Ctrl-C would
+# then press it in vain. With a handler here, children start with the default again.
+signal.signal(signal.SIGINT, signal.default_int_handler)
