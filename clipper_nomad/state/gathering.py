@@ -52,7 +52,9 @@ class Gathering:
         least = order.revision if isinstance(order, Change) else 0
 
         def is_final(ack: Ack) -> bool:
-            return ack.conflict or (ack.store_id == store_id and ack.revision >= least)
+            if ack.conflict:  # told to accept, a frontend has no more conflict: this ack was sent before it was told
+                return isinstance(order, Change)
+            return ack.store_id == store_id and ack.revision >= least
 
         live, acks = await self._ask(order, is_final, timeout_s)
         refused = [ack.frontend for ack in acks.values() if ack.conflict]
