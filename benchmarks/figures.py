@@ -1,8 +1,8 @@
 """All figures by one command: `python -m benchmarks.figures`, about ten minutes; `--quick` for a try-out of two.
 
-Ours, the echo and FastAPI at 256, 32 and 1 connections; ours in fresh starts; memory, idle and start-up of ours; and a
-second run at full load in which every answer is checked. Writes results/<date>.json, docs/performance.md and its
-picture.
+Ours, the echo, the bare path and FastAPI at 256, 32 and 1 connections; ours in fresh starts; memory, idle and start-up
+of ours; and a second run at full load in which every answer is checked. Writes results/<date>.json,
+docs/performance.md and its picture.
 
 rounds.py, footprint.py, startup.py and checked_diabetes.py measure; targets.py judges; report.py writes the page.
 """
@@ -20,7 +20,7 @@ from benchmarks import footprint, ours, report, rounds, startup
 from benchmarks.checked_diabetes import check_answers
 from benchmarks.load import LoadError
 from benchmarks.results import CheckedRun, Results, write_results
-from benchmarks.serving import Serving, ServingError, start_echo, start_fastapi
+from benchmarks.serving import Serving, ServingError, start_bare, start_echo, start_fastapi
 from benchmarks.targets import Verdict, judge
 
 CONNECTIONS = (256, 32, 1)
@@ -56,15 +56,16 @@ def measure(plan: Plan, *, start_ours: Callable[[], Serving]) -> Results:
     def measure_sets() -> None:
         with ExitStack() as running:
             servers = []
-            for start in (start_ours, start_echo, start_fastapi):
+            for start in (start_ours, start_echo, start_bare, start_fastapi):
                 servers.append(start())
                 running.callback(servers[-1].stop)
-            mine, echo, fastapi = servers
+            mine, echo, bare, fastapi = servers
             for connections in CONNECTIONS:
                 results.sets.append(
                     rounds.measure_set(
                         mine,
                         echo,
+                        bare,
                         fastapi,
                         connections=connections,
                         rounds=plan.rounds,

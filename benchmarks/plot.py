@@ -18,6 +18,7 @@ from benchmarks.targets import CPU_US
 _SERVERS = {
     "ours": ("clipper-nomad", "#1f5a8a"),
     "echo": ("bare echo, no model", "#b9c2ca"),
+    "bare": ("bare path: same model and sockets, no system", "#7f9c8a"),
     "fastapi": ("FastAPI", "#d59b4a"),
 }
 _INK = "#333333"

@@ -80,7 +80,7 @@ def render_text(rows: Sequence[Row]) -> str:
 
 def _server_rows(measured: LoadSet) -> list[tuple[str, ...]]:
     rows = []
-    for name in ("ours", "echo", "fastapi"):
+    for name in ("ours", "echo", "bare", "fastapi"):
         runs = measured.runs_of(name)
         if runs:
             figures = (

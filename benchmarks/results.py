@@ -45,7 +45,7 @@ class Spread:
 class Run:
     """One server under one load."""
 
-    server: str  # "ours", "echo", "fastapi"
+    server: str  # "ours", "echo", "bare", "fastapi"
     requests: int
     failed: int
     per_s: float
@@ -64,12 +64,18 @@ class Round:
 
     ours: Run
     echo: Run
+    bare: Run
     fastapi: Run | None
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs in their order."""
+        return [run for run in (self.ours, self.echo, self.bare, self.fastapi) if run is not None]
 
     @property
     def is_void(self) -> bool:
         """Whether others disturbed one of the runs."""
-        return any(run.is_void for run in (self.ours, self.echo, self.fastapi) if run is not None)
+        return any(run.is_void for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,7 @@ class LoadSet:
 
     def runs_of(self, server: str) -> list[Run]:
         """Return the counted runs of one server; none if it was not compared here."""
-        runs = (run for one in self.counted for run in (one.ours, one.echo, one.fastapi) if run is not None)
-        return [run for run in runs if run.server == server]
+        return [run for one in self.counted for run in one.runs if run.server == server]
 
     def spread(self, value: Callable[[Round], float]) -> Spread:
         """Return the spread of a value over the counted rounds."""

@@ -1,4 +1,4 @@
-"""Speed: ours, the echo and FastAPI under the same load in turn (ABAB), and ours again in fresh starts.
+"""Speed: ours, the echo, the bare path and FastAPI under the same load in turn (ABAB), and ours again in fresh starts.
 
 figures.py calls `measure_set` for each number of connections and `measure_fresh_starts` once. The servers stay up
 through a set, so that what changes on the machine changes for all; a round in which others took too much is measured
@@ -22,11 +22,11 @@ Say = Callable[[str], None]
 
 
 def measure_set(
-    ours: Serving, echo: Serving, fastapi: Serving, *, connections: int, rounds: int, seconds: int, say: Say
+    ours: Serving, echo: Serving, bare: Serving, fastapi: Serving, *, connections: int, rounds: int, seconds: int, say: Say
 ) -> LoadSet:
     """Measure `rounds` undisturbed rounds, or give up after `_RETRIES` times as many."""
     compared = fastapi if connections >= FASTAPI_FROM else None
-    for server in filter(None, (ours, echo, compared)):
+    for server in filter(None, (ours, echo, bare, compared)):
         run_load(server.url, connections=connections, seconds=_WARM_UP_S)
     done: list[Round] = []
     undisturbed = 0
@@ -34,6 +34,7 @@ def measure_set(
         one = Round(
             ours=_measure_run(ours, connections=connections, seconds=seconds),
             echo=_measure_run(echo, connections=connections, seconds=seconds),
+            bare=_measure_run(bare, connections=connections, seconds=seconds),
             fastapi=_measure_run(compared, connections=connections, seconds=seconds) if compared else None,
         )
         done.append(one)
@@ -87,14 +88,12 @@ def _measure_run(server: Serving, *, connections: int, seconds: int) -> Run:
 
 def _describe(connections: int, one: Round) -> str:
     parts = [f"{connections:>4} connections:"]
-    for run in (one.ours, one.echo, one.fastapi):
-        if run is not None:
-            failed = f", {run.failed} FAILED" if run.failed else ""
-            parts.append(
-                f"{run.server} {run.per_s:,.0f}/s p50 {run.p50_ms:.2f} p99 {run.p99_ms:.2f} ms {run.cpu_us:.1f} µs{failed} ·"
-            )
-    parts.append(f"ratio {one.ours.per_s / one.echo.per_s:.2f}")
+    for run in one.runs:
+        failed = f", {run.failed} FAILED" if run.failed else ""
+        parts.append(
+            f"{run.server} {run.per_s:,.0f}/s p50 {run.p50_ms:.2f} p99 {run.p99_ms:.2f} ms {run.cpu_us:.1f} µs{failed} ·"
+        )
+    parts.append(f"over echo {one.ours.per_s / one.echo.per_s:.2f}, over bare {one.ours.per_s / one.bare.per_s:.2f}")
     if one.is_void:
-        shares = [run.others_share for run in (one.ours, one.echo, one.fastapi) if run is not None]
-        parts.append(f"· void: others took up to {max(shares):.0%}")
+        parts.append(f"· void: others took up to {max(run.others_share for run in one.runs):.0%}")
     return " ".join(parts)

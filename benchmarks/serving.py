@@ -1,4 +1,4 @@
-"""What is measured: `Serving` is the seam, `start_echo` and `start_fastapi` are the two servers ours is compared with.
+"""What is measured: `Serving` is the seam; echo, bare and FastAPI are the servers ours is compared with.
 
 figures.py starts each, loads its `url`, counts the processor time of its `pids`, and stops it. Ours is started in
 ours.py. A server counts as started when it has answered one real input, so `started_in_s` is the time to the first
@@ -34,7 +34,7 @@ class ServingError(Exception):
 class Serving(Protocol):
     """One server under test."""
 
-    name: str  # "ours", "echo", "fastapi"
+    name: str  # "ours", "echo", "bare", "fastapi"
     url: str  # where inputs are posted
     started_in_s: float  # from the first command to the first right answer
 
@@ -96,6 +96,12 @@ def start_echo() -> Serving:
     """Start the yardstick."""
     port = free_port()
     return CommandServing("echo", [sys.executable, "benchmarks/echo.py", "--port", str(port)], port=port)
+
+
+def start_bare() -> Serving:
+    """Start the floor: the same model and sockets, with nothing of ours."""
+    port = free_port()
+    return CommandServing("bare", [sys.executable, "-m", "benchmarks.bare", "--port", str(port)], port=port)
 
 
 def start_fastapi() -> Serving:

@@ -22,7 +22,6 @@ import httptools
 
 from clipper_nomad_frontend import answers, http_rules
 from clipper_nomad_frontend.answers import Answer
-from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.http_rules import HttpLimits, KnownHead, KnownHeads, RequestIds, rebuilt_request
 from clipper_nomad_frontend.owed_replies import BatchReply, Owed, ReadyReply
 from clipper_nomad_frontend.predict_request import PredictRequest, RequestError
@@ -332,7 +331,7 @@ class PredictConnection(asyncio.Protocol):
         reply = BatchReply(self, len(request.inputs), request_id, close=self._is_closing)
         self._owed.append(reply)
         if not request.inputs:
-            self.complete(reply, answers.batch([]))
+            self.take(reply, answers.batch([]))
         elif len(self._owed) > http_rules.MAX_OUTSTANDING:
             self._hold(reply, partial(self._begin_batch, reply, endpoint, request, self._last_read))
         else:
@@ -347,11 +346,7 @@ class PredictConnection(asyncio.Protocol):
 
     # ---- replies ---------------------------------------------------------------------------------------------------
 
-    def take(self, query: Query, answer: Answer) -> None:
-        """Reply to a query of a single input."""
-        self.complete(query, answer)
-
-    def complete(self, item: Owed, answer: Answer) -> None:
+    def take(self, item: Owed, answer: Answer) -> None:
         """Write the reply of `item`, or keep it while an earlier one is still owed."""
         owed = self._owed
         if not owed:
@@ -410,7 +405,7 @@ class PredictConnection(asyncio.Protocol):
         self._owed.append(item)
         if len(self._owed) > http_rules.MAX_OUTSTANDING:
             self._pause_reading()
-        self.complete(item, answer)
+        self.take(item, answer)
 
     def _refuse(self, status: int, cause: str) -> None:
         """Answer a request that breaks the rules, in its turn, and close: what follows it cannot be trusted."""

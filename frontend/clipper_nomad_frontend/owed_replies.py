@@ -12,7 +12,7 @@ from clipper_nomad_frontend.endpoints import Query
 class Connection(Protocol):
     """Who owes the reply."""
 
-    def complete(self, item: Owed, answer: Answer) -> None:
+    def take(self, item: Owed, answer: Answer) -> None:
         """Write the reply of `item`, or keep it while an earlier one is still owed."""
 
 
@@ -35,7 +35,7 @@ class BatchReply:
         self._parts[query.query_id] = answer
         self._missing -= 1
         if not self._missing:
-            self._connection.complete(self, answers.batch(sorted(self._parts.items(), key=lambda part: part[0])))
+            self._connection.take(self, answers.batch(sorted(self._parts.items(), key=lambda part: part[0])))
 
 
 class ReadyReply:
