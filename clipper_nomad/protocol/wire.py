@@ -20,6 +20,8 @@ are budgets (what is left), because two hosts share no clock.
     DRAINED   frontend  -        answer to a replica's DRAIN: nothing follows on this session
     REJECT    frontend  -                                              JSON: why this peer gets no work
 
+The types above 8 are those of the mesh: mesh_messages.py.
+
 No frame is ever unpickled. Every length is checked here before anything is allocated for it.
 Source: docs/decisions/0003-wire-format.md
 """
@@ -31,10 +33,13 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 VERSION = 4
 MAX_BATCH_COUNT = 65_536  # far above any batch limit; bounds what a lying header can make us allocate
@@ -66,6 +71,12 @@ class MessageType(enum.IntEnum):
     DRAIN = 6
     DRAINED = 7
     REJECT = 8
+    ROSTER = 9
+    ANNOUNCE = 10
+    WANT_CATALOG = 11
+    CATALOG = 12
+    RELAY = 13
+    RELAYED = 14
 
 
 class OutputType(enum.IntEnum):
@@ -173,7 +184,7 @@ class Result:
     errors: tuple[OutputError, ...]
 
 
-Introduction = TypeVar("Introduction", Hello, Welcome, Reject)
+Introduction = TypeVar("Introduction", bound="DataclassInstance")  # a dataclass of texts and flags
 
 
 def header_of(frame: bytes) -> Header:

@@ -38,6 +38,7 @@ class Catalog:
     ) -> None:
         self.served: Snapshot | None = None
         self.conflict: str | None = None
+        self._is_from_mirror = False
         self._mirror = mirror
         self._apply = apply
         self._counters = counters or ProcessCounters()
@@ -55,6 +56,7 @@ class Catalog:
             log.error("the mirror of the catalog cannot be read", extra=fields)  # noqa: TRY400  # the cause says all
             return False
         self._serve(snapshot)
+        self._is_from_mirror = True
         log.info("catalog from the mirror", extra={"revision": snapshot.revision, "apps": len(snapshot.apps)})
         return True
 
@@ -63,6 +65,7 @@ class Catalog:
         served = self.served
         if served is not None and (snapshot.store_id, snapshot.revision) == (served.store_id, served.revision):
             self._set_conflict(None)
+            self._is_from_mirror = False  # the store confirms it
         elif forced or replaces(snapshot, served):
             self._set_conflict(None)
             self._serve(snapshot)
@@ -75,12 +78,33 @@ class Catalog:
             )
         return self.served.revision if self.served is not None else -1
 
+    def wants(self, store_id: str, revision: int) -> bool:
+        """Return whether a peer's catalog may be newer than what is served."""
+        served = self.served
+        if served is None:
+            return bool(store_id)
+        if store_id == served.store_id:
+            return revision > served.revision
+        return bool(store_id) and self._is_from_mirror
+
+    def take_from_peer(self, mirror: bytes, peer: str) -> None:
+        """Serve a peer's catalog if it may replace what is served. A mirror that nobody confirmed gives way to any."""
+        try:
+            snapshot = from_mirror(mirror)
+        except (ValueError, RecursionError) as exc:
+            log.error("the catalog of a peer cannot be read", extra={"peer": peer, "cause": str(exc)})  # noqa: TRY400
+            return
+        if self.wants(snapshot.store_id, snapshot.revision):
+            log.info("catalog from a peer", extra={"peer": peer, "revision": snapshot.revision})
+            self.accept(snapshot, forced=self._is_from_mirror)
+
     def mirror_bytes(self) -> bytes | None:
         """Return the served catalog as a mirror file, or None while nothing is served."""
         return None if self.served is None else to_mirror(self.served)
 
     def _serve(self, snapshot: Snapshot) -> None:
         self.served = snapshot
+        self._is_from_mirror = False
         self._apply(snapshot)
 
     def _set_conflict(self, reason: str | None) -> None:

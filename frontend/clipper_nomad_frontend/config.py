@@ -59,6 +59,16 @@ def _parse_rpc_address(text: str) -> str:
     return text
 
 
+def _parse_dialled_address(text: str) -> str:
+    if text.endswith((":*", ":0")):
+        raise ValueError(text)
+    return _parse_rpc_address(text)
+
+
+def _parse_peers(text: str) -> tuple[str, ...]:
+    return tuple(_parse_dialled_address(part.strip()) for part in text.split(",") if part.strip())
+
+
 def _number(text: str, *, below: int) -> int:
     number = int(text)
     if not 0 <= number < below:
@@ -87,6 +97,8 @@ class Settings:
     frontend_id: str
     http: Address
     rpc: str
+    advertised_rpc: str | None
+    peers: tuple[str, ...]
     internal: Address | None
     store_url: str | None
     mirror: Path | None
@@ -113,6 +125,15 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             _parse_rpc_address,
             "tcp://127.0.0.1:7000",
             f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)",
+        ),
+        advertised_rpc=reader.optional(
+            "CLIPPER_ADVERTISED_RPC_ADDRESS", _parse_dialled_address, "tcp://host:port or ipc:///path"
+        ),
+        peers=reader.parsed(
+            "CLIPPER_PEER_ADDRESSES",
+            _parse_peers,
+            (),
+            "tcp://host:port or ipc:///path of model channels, separated by commas",
         ),
         internal=reader.optional("CLIPPER_INTERNAL_ADDRESS", parse_address, f"host:port, {unix} or fd://N"),
         store_url=reader.optional("CLIPPER_STORE_URL", str, "a URL"),

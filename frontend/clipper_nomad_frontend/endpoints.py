@@ -23,11 +23,11 @@ class Endpoint:
     """One app, ready to take queries."""
 
     __slots__ = (
-        "app", "counters", "default_output", "link", "model", "name", "owed", "patience_s", "policy", "reader", "slo_s",
-        "timeout_s",
+        "app", "counters", "default_output", "is_relay", "link", "model", "name", "owed", "patience_s", "policy", "reader",
+        "slo_s", "timeout_s",
     )  # fmt: skip
 
-    def __init__(self, app: App, counters: AppCounters) -> None:
+    def __init__(self, app: App, counters: AppCounters, *, is_relay: bool = False) -> None:
         self.app = app
         self.name = app.name
         self.counters = counters
@@ -40,6 +40,7 @@ class Endpoint:
         self.model = app.linked_models[0] if app.linked_models else None
         self.link = link(self.model, app.kind) if self.model is not None else None
         self.owed: dict[Query, None] = {}  # in order of arrival
+        self.is_relay = is_relay  # its queries came from a peer, which owns them: they are executed once, and here
 
     def out_of_patience(self, query: Query, *, has_replica: bool, model: str) -> Answer:
         """Return the answer of a query that no output came for in time."""

@@ -38,8 +38,7 @@ class Replica:
         self.answered = 0
         self.last_used = 0
         self.is_exclusive = False  # works on a suspect: nothing else is sent until that is over
-        model = _printable(f"{session.hello.model}:{session.hello.version}")
-        self.headers = f"X-Clipper-Model: {model}\r\nX-Clipper-Replica: {self.name}\r\n".encode()
+        self.headers = replica_headers(f"{session.hello.model}:{session.hello.version}", session.hello.replica)
 
     @property
     def in_flight(self) -> dict[int, Batch]:
@@ -57,6 +56,11 @@ class Replica:
         for batch in self.in_flight.values():
             return batch.sent_at + max(STALLED_AFTER_S, STALLED_AFTER_TIMES * batch.expected_s)
         return None
+
+
+def replica_headers(model: str, replica: str) -> bytes:
+    """Return the header lines that tell which replica of which model version computed an output."""
+    return f"X-Clipper-Model: {_printable(model)}\r\nX-Clipper-Replica: {_printable(replica)}\r\n".encode()
 
 
 def _printable(text: str) -> str:

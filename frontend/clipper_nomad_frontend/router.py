@@ -19,7 +19,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from clipper_nomad.protocol import wire
+from clipper_nomad.protocol.mesh_messages import PeerHello, Terms, decode_hello, encode_relay
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
+from clipper_nomad.state.records import MICROS
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.sessions import Batch, Session
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,10 @@ class Listener(Protocol):
     """Who is told what comes in."""
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
-        """A peer introduced itself."""
+        """A replica introduced itself."""
+
+    def on_peer_hello(self, routing_id: bytes, hello: PeerHello) -> None:
+        """Another frontend introduced itself."""
 
     def on_message(self, routing_id: bytes, header: Header, frames: list[bytes]) -> None:
         """A peer sent something else. May raise WireError."""
@@ -67,8 +73,8 @@ class Router:
         self._ended: set[int] = set()  # file descriptors whose connection has ended, and that no other has got since
         self._bad: dict[bytes, int] = {}
         self._again: asyncio.Handle | None = None
-        self._context = zmq.Context()
-        socket = self._socket = self._context.socket(zmq.ROUTER)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        socket = self._socket = self.context.socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, 0)  # two batches per session bound what can wait, not messages
@@ -99,7 +105,7 @@ class Router:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
-        self._context.term()
+        self.context.term()
 
     # ---- out -------------------------------------------------------------------------------------------------------
 
@@ -118,6 +124,21 @@ class Router:
             ),
         )
 
+    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
+        """Send the queries of a batch to a peer frontend; False if it is gone."""
+        frames = encode_relay(
+            epoch=self._epoch,
+            session=session.id,
+            batch=batch.id,
+            uid=uid,
+            input_type=input_type,
+            item_length=item_length,
+            is_alone=batch.is_alone,
+            terms=[_terms(query, now) for query in batch.queries],
+            inputs=[query.data for query in batch.queries],
+        )
+        return self._send(session.routing_id, frames)
+
     def send_cancel(self, session: Session, batch_id: int) -> bool:
         """Ask a replica to forget a batch that it has not started; False if the peer is gone."""
         return self.send_control(session, MessageType.CANCEL, batch_id)
@@ -131,6 +152,10 @@ class Router:
         """Open a session at the replica; False if the peer is gone."""
         frames = wire.encode_introduction(MessageType.WELCOME, welcome, epoch=self._epoch, session=session.id)
         return self._send(session.routing_id, frames)
+
+    def send_frames(self, routing_id: bytes, frames: list[bytes]) -> bool:
+        """Send any other message; False if the peer is gone."""
+        return self._send(routing_id, frames)
 
     def send_reject(self, routing_id: bytes, reject: Reject) -> bool:
         """Tell a peer that it gets no work; False if it is gone."""
@@ -205,7 +230,11 @@ class Router:
         try:
             header = wire.header_of(frames[0])
             if header.type is MessageType.HELLO:
-                self._listener.on_hello(routing_id, wire.decode_introduction(frames, Hello))
+                hello = decode_hello(frames)
+                if isinstance(hello, PeerHello):
+                    self._listener.on_peer_hello(routing_id, hello)
+                else:
+                    self._listener.on_hello(routing_id, hello)
             else:
                 self._listener.on_message(routing_id, header, frames)
         except WireError as exc:
@@ -241,6 +270,15 @@ class Router:
         self._known.discard(routing_id)
         self._bad.pop(routing_id, None)
         self._listener.on_disconnect(routing_id)
+
+
+def _terms(query: Query, now: float) -> Terms:
+    endpoint = query.endpoint
+    return Terms(
+        waited=max(0, round((now - query.arrived) * MICROS)),
+        slo=round(endpoint.slo_s * MICROS),
+        timeout=round(endpoint.timeout_s * MICROS),
+    )
 
 
 def _is_newer(one: bytes, other: bytes) -> bool:

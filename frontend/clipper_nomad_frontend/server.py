@@ -27,6 +27,7 @@ from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, interna
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.config import Address, Settings
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
+from clipper_nomad_frontend.mesh import Mesh
 from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.report import frontend_report
 from clipper_nomad_frontend.router import Router
@@ -59,8 +60,16 @@ class Server:
             access_log=self._access_log,
             path_prefix=settings.path_prefix,
         )
-        self._router = self._serving.router = Router(settings.rpc, self._serving, epoch)
         self._catalog = Catalog(settings.mirror, self._serving.apply, self._serving.process_counters)
+        self._mesh = Mesh(
+            self._serving,
+            self._catalog,
+            frontend_id=settings.frontend_id,
+            toolkit=toolkit,
+            epoch=epoch,
+            seeds=settings.peers,
+        )
+        self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch)
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
@@ -90,6 +99,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         self._catalog.start_from_mirror()
+        self._mesh.start(self._router.context, settings.advertised_rpc or self._router.address)
         async with contextlib.AsyncExitStack() as stack:
             if settings.store_url is not None:
                 watching = asyncio.create_task(self._watch(settings.store_url))
@@ -115,6 +125,7 @@ class Server:
             log.info("frontend is up", extra={"http": self._http_address, "rpc": self._router.address})
             await self._stop.wait()
             await self._drain(server)
+        self._mesh.close()
         self._router.close()
         self._access_log.flush()
 
@@ -125,6 +136,8 @@ class Server:
             accept=self._catalog.accept,
             report=self._report,
             frontend_id=self._settings.frontend_id,
+            address=self._mesh.roster.own.address,
+            heard=self._mesh.heard,
         )
 
     @staticmethod
@@ -144,6 +157,7 @@ class Server:
         assert self._http is not None  # noqa: S101  # it is up, or there was nothing to drain
         log.info("draining", extra={"connections": len(self._http.connections)})
         self._is_draining = True
+        self._mesh.drain()
         self._http.drain(time.monotonic())
         deadline = time.monotonic() + self._settings.drain_s
         await asyncio.sleep(min(LATE_ACCEPT_S, self._settings.drain_s))

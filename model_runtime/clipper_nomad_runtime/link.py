@@ -17,6 +17,7 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
+from clipper_nomad.protocol.mesh_messages import RosterEntry, decode_roster
 from clipper_nomad.protocol.wire import (
     Header,
     MessageType,
@@ -70,6 +71,7 @@ class Link:
         self.batches: deque[Batch] = deque()
         self.breaches = 0
         self.failed_dials = 0  # in a row
+        self.roster: tuple[RosterEntry, ...] = ()  # every frontend, as this one knows it
         self.refusal: str | None = None  # why the frontend will never take this replica
         self._jitter = jitter
         self._dropped = dropped
@@ -140,6 +142,8 @@ class Link:
             self.batches.append(Batch(header, frames, asked, read))
         elif kind is MessageType.CANCEL:
             self._cancel(header.batch)
+        elif kind is MessageType.ROSTER:
+            self.roster = decode_roster(frames)
         elif kind is MessageType.DRAIN or (kind is MessageType.DRAINED and self.stage is not Stage.OPEN):
             self.stage, self.due = Stage.LEAVING, inf
         else:
