@@ -258,9 +258,12 @@ class LocalContainerManager:
         return self._connected.query_addr
 
     def get_admin_token(self) -> str:
-        """Return the token that every call of the admin service carries."""
+        """Return the token that every call of the admin service carries. Raises: StackError: the stack has ended."""
         _ = self._connected
-        return self._place.token.read_text().strip()
+        try:
+            return self._place.token.read_text().strip()
+        except FileNotFoundError as exc:
+            raise self._does_not_run() from exc
 
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""
@@ -281,12 +284,15 @@ class LocalContainerManager:
         try:
             return ask(running_place(self._place).runtime, request, within_s=within_s)
         except NotRunning as exc:
-            raise StackError(
-                f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
-                hint="Start it with clipper_nomad.local() or start_clipper().",
-            ) from exc
+            raise self._does_not_run() from exc
         except RefusedByStack as exc:
             raise StackError(exc.msg, hint=exc.hint) from exc
+
+    def _does_not_run(self) -> StackError:
+        return StackError(
+            f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
+            hint="Start it with clipper_nomad.local() or start_clipper().",
+        )
 
 
 def toolkit_version() -> str:

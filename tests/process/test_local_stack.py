@@ -313,6 +313,16 @@ def test_stop_all_needs_no_connection_and_does_nothing_where_nothing_runs(home: 
     home.assert_nothing_left()
 
 
+def test_a_call_of_a_stack_that_has_ended_says_so_and_not_that_a_file_is_missing(home: Home) -> None:
+    manager = home.manager()
+    manager.start_clipper()
+
+    home.manager().stop_all()
+
+    with pytest.raises(StackError, match="does not run"):
+        manager.get_admin_token()
+
+
 def test_a_hanging_replica_is_no_obstacle_to_a_stop_that_does_not_wait(home: Home) -> None:
     manager = home.manager()
     manager.start_clipper()

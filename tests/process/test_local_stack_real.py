@@ -1,11 +1,12 @@
-"""Local mode with the real frontend, admin and runtime: a model answers, and goes on answering through kills."""
+"""Local mode with the real frontend, admin and runtime: start, end, data that are kept, and cost.
+
+What happens when its parts are killed or stand still is in test_kills_under_load.py.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -16,7 +17,7 @@ import pytest
 from clipper_nomad.local_stack.manager import LocalContainerManager
 from clipper_nomad.local_stack.parts import Programs
 from tests.process.bundles import pack_model
-from tests.process.local_stack_rig import Home, home_of_its_own, pid_of_part, wait_restarted
+from tests.process.local_stack_rig import Home, home_of_its_own
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -52,17 +53,6 @@ def call_admin(manager: LocalContainerManager, path: str, body: Mapping[str, obj
     return text
 
 
-def models(manager: LocalContainerManager) -> object:
-    """Return what admin knows, or None while it or its store is away."""
-    try:
-        status, text = post(
-            manager.get_admin_addr(), "/admin/get_all_models", {"verbose": False}, token=manager.get_admin_token()
-        )
-    except OSError:
-        return None
-    return json.loads(text) if status == 200 else None
-
-
 def predict(manager: LocalContainerManager, numbers: list[float]) -> object:
     """Return what the app answers, or None if no model did."""
     try:
@@ -84,21 +74,6 @@ def post(address: str, path: str, body: Mapping[str, object], *, token: str = ""
         connection.close()
 
 
-@pytest.mark.parametrize("name", ["store", "admin", "frontend-0", "model-sum-1-0"])
-def test_a_model_answers_again_after_any_part_was_killed(home: Home, name: str) -> None:
-    manager = home.manager()
-    manager.start_clipper()
-    deploy_sum(home, manager)
-    assert predict(manager, [1.0, 2.0, 3.5]) == 6.5
-    killed = pid_of_part(manager, name)
-
-    os.kill(killed, signal.SIGKILL)
-
-    wait_restarted(manager, name, after=killed)
-    wait_until(lambda: predict(manager, [2.0, 3.0]) == 5.0, "the model answers", within_s=20)
-    wait_until(lambda: models(manager) == ["sum:1"], "admin knows the model")
-
-
 def test_two_replicas_behind_two_frontends_end_with_their_owner(home: Home) -> None:
     manager = home.manager(frontends=2)
     owner = home.owner(frontends=2)
@@ -109,16 +84,6 @@ def test_two_replicas_behind_two_frontends_end_with_their_owner(home: Home) -> N
     manager.detach()
 
     owner.kill()
-
-    home.assert_nothing_left()
-
-
-def test_nothing_is_left_of_the_real_stack_when_its_supervisor_is_killed(home: Home) -> None:
-    manager = home.manager()
-    manager.start_clipper()
-    deploy_sum(home, manager)
-
-    os.kill(manager.status().pid, signal.SIGKILL)
 
     home.assert_nothing_left()
 
