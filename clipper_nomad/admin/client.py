@@ -26,7 +26,7 @@ RETRY_EVERY_S = 0.2
 
 log = logging.getLogger(__name__)
 
-Json = Any  # the callers know the form; it is in docs/behaviour.md
+Json = Any  # the callers know the form; it is in docs/behaviour.md, "JSON"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
