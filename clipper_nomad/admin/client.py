@@ -160,6 +160,13 @@ class AdminClient:
         found: Mapping[str, Json] = _json(self._ask("GET", "/admin/v1/catalog", None))
         return found
 
+    def images(self) -> frozenset[str] | None:
+        """Return what all versions run from, staged ones too; None: the store is away, and it may have others."""
+        answer = self._ask("GET", "/admin/v1/catalog", None)
+        if "X-Clipper-Stale" in answer.headers:
+            return None
+        return frozenset(version["image"] for version in _json(answer)["versions"])
+
     def frontends(self) -> Frontends:
         """Return the reports of all query frontends."""
         said = _json(self._ask("GET", "/admin/v1/frontends", None))

@@ -37,7 +37,7 @@ from clipper_nomad.local_stack.ports import bind_any, bind_public
 from clipper_nomad.local_stack.serving import Serving
 from clipper_nomad.local_stack.stack import AT_ONCE, GRACEFUL, QUICK, Patience, Sockets, Stack
 from clipper_nomad.local_stack.store_binary import find_store_binary
-from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unfinished_copies
+from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unused_bundles
 from clipper_nomad.protocol.log_lines import log_to_stderr
 
 START_WITHIN_S = 30.0  # ten times what it takes on two cores
@@ -201,12 +201,12 @@ def _open_data(place: Place, *, keep: bool) -> KeptState:
     remove_data(place)
     remove_sockets(place)
     make_place(place)
-    remove_unfinished_copies(place)
     # systemd-tmpfiles removes old files of /tmp, but not below a directory that is locked
     fcntl.flock(os.open(place.runtime, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
     if state is None or not state.keep:
         state = KeptState(keep=keep)
     write_state(place.state, state)
+    remove_unused_bundles(place, state.digests)
     return state
 
 

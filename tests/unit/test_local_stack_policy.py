@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from clipper_nomad.local_stack.control import (
     Detach,
     Done,
     FailureReply,
+    Forget,
     Keep,
     PartStatus,
     Refused,
@@ -102,6 +104,7 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
         Scale(name="m", version="1", count=0),
         StopModels(models=None),
         StopModels(models={"m": ("1", "2"), "n": ()}),
+        Forget(models={"m": ("1", "2")}),
         AskFailure(name="m", version="1"),
         Keep(),
         Stop(graceful=True, purge=False),
@@ -342,6 +345,17 @@ def test_a_version_is_wanted_once() -> None:
     assert state.wanted == (other,)
     assert state.find("iris", "1") == other
     assert state.find("iris", "2") is None
+
+
+def test_a_version_that_is_forgotten_frees_its_bundle_unless_replicas_of_it_are_wanted() -> None:
+    stopped = replace(WANTED, version="2", digest="sha256-2", count=0)
+    state = KeptState(keep=True).with_version(WANTED).with_version(stopped)
+
+    forgotten = state.without({"iris": ("1", "2"), "other": ("3",)})
+
+    assert state.digests == {"sha256-0", "sha256-2"}
+    assert forgotten.wanted == (WANTED,)
+    assert forgotten.digests == {"sha256-0"}
 
 
 def settings() -> StackSettings:
