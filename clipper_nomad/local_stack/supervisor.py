@@ -73,10 +73,10 @@ class Supervisor:
         place = settings.place
         self._janitor = JanitorLink(place, lock)  # first: from here on a kill leaves nothing behind
         lock.tell(place.runtime)
-        state = _open_data(place, keep=settings.keep)
         public = bind_public(settings.port)
         admin = bind_any()
         store = settings.programs.store or (find_store_binary(os.environ),)
+        state = _open_data(place, keep=settings.keep)  # after what may fail: of such a first start nothing is kept
         _write_token(place)
         _log_to(place)
         if public.note:
