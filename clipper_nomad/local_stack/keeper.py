@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from clipper_nomad.local_stack.child import Child, Part
+from clipper_nomad.local_stack.endings import is_own_word
 from clipper_nomad.local_stack.event_loop import EventLoop, Timer
 from clipper_nomad.local_stack.logs import read_tail
 from clipper_nomad.local_stack.restarts import Restarts
@@ -122,7 +123,8 @@ class Keeper:
         now = self._loop.now()
         self.deaths += 1
         self.last_death = death
-        delay_s = self._restarts.delay_s(now=now, lived_s=now - self.started, exit_code=death.exit_code)
+        said = death.exit_code if is_own_word(death.exit_code, death.tail) else None
+        delay_s = self._restarts.delay_s(now=now, lived_s=now - self.started, exit_code=said)
         fields = {"part": self.part.name, "exit_code": death.exit_code}
         if delay_s is None:
             self.state = "failed"

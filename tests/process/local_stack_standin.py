@@ -41,7 +41,7 @@ def replica() -> None:
     """Behave as the bundle says.
 
     serve · write (a file) · fork (with a child of its own) · once (ready, then exit 1) · hang · raise, settings, missing
-    (exit 1, 2, 3)
+    (exit 1, 2, 3) · exit (3, without a word)
     """
     folder = Path(os.environ["CLIPPER_MODEL_PATH"])
     what = (folder / "func.pkl").read_text()
@@ -49,7 +49,11 @@ def replica() -> None:
     if what == "raise":
         raise ValueError("the weights are not a matrix")
     if what in {"settings", "missing"}:
-        sys.exit({"settings": 2, "missing": 3}[what])
+        code, why = {"settings": (2, "CLIPPER_RPC_ADDRESSES is ''"), "missing": (3, "ModuleNotFoundError: No module")}[what]
+        sys.stderr.write(f"{why}\n")
+        sys.exit(code)
+    if what == "exit":
+        os._exit(3)
     if what == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if what == "write":

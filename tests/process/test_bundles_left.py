@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import clipper_nomad
-from clipper_nomad import ClipperConnection
+from clipper_nomad import ClipperConnection, LocalContainerManager
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import AdminRefused, ClipperException, DeployFailed
 from clipper_nomad.local_stack.parts import Programs
@@ -41,7 +43,11 @@ def ten(inputs: np.ndarray) -> list[int]:
 
 def bundles(home: Home) -> set[str]:
     """The references of all bundles on disk, finished or not."""
-    return {f"bundle:{path.name}" for path in (home.path / "data" / "default-cluster" / "bundles").iterdir()}
+    return {f"bundle:{path.name}" for path in folder(home).iterdir()}
+
+
+def folder(home: Home) -> Path:
+    return home.path / "data" / "default-cluster" / "bundles"
 
 
 def image_of(clipper: ClipperConnection, name: str, version: int) -> str:
@@ -85,13 +91,25 @@ def test_a_failed_deploy_of_a_function_that_serves_already_leaves_its_bundle(hom
 
 
 def test_a_bundle_that_the_user_built_stays_when_its_deploy_fails(home: Home, clipper: ClipperConnection) -> None:
-    with packed(raises.predict, kind=InputType.DOUBLES, sample=None) as folder:
-        image = clipper.build_model("m", 1, str(folder), "default")
+    with packed(raises.predict, kind=InputType.DOUBLES, sample=None) as built:
+        image = clipper.build_model("m", 1, str(built), "default")
 
     with pytest.raises(DeployFailed):
         clipper.deploy_model("m", 1, "doubles", image, sample=[-1.0])
 
     assert bundles(home) == {image}
+
+
+def test_a_bundle_that_was_changed_is_not_run_and_the_failure_says_so(home: Home, clipper: ClipperConnection) -> None:
+    clipper.deploy(ten, "m", sample=[1.0])
+    (folder(home) / image_of(clipper, "m", 1).removeprefix("bundle:") / "func.pkl").write_text("changed")
+
+    clipper.set_num_replicas("m", 2)
+
+    assert isinstance(clipper.cm, LocalContainerManager)
+    failed = partial(clipper.cm.model_failure, "m", "1")
+    wait_until(failed, "the second replica has failed", within_s=20)
+    assert "has a bundle that is damaged" in str(failed())
 
 
 # --- a stack that is started again ---
@@ -107,8 +125,8 @@ def test_a_kept_stack_starts_with_the_bundles_of_registered_versions_alone(home:
     images = [image_of(kept, "m", 2), image_of(kept, "n", 1)]
     kept.stop_inactive_model_versions(["m"])
     kept.stop_models(["o"])
-    with packed(raises.predict, kind=InputType.DOUBLES, sample=None) as folder:
-        kept.build_model("p", 1, str(folder), "default")  # of a deploy that was killed, for one
+    with packed(raises.predict, kind=InputType.DOUBLES, sample=None) as built:
+        kept.build_model("p", 1, str(built), "default")  # of a deploy that was killed, for one
     assert len(bundles(home)) == 5
     kept.stop_all()
 

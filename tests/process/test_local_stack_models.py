@@ -159,6 +159,16 @@ def test_an_exit_that_another_start_cannot_change_is_a_failure_at_once(
     assert part(manager.status(), "model-m-1-0").state == "failed"
 
 
+def test_a_model_that_ends_its_process_with_a_code_of_ours_is_started_again(
+    home: Home, manager: LocalContainerManager
+) -> None:
+    home.deploy(manager, "exit")
+
+    wait_until(lambda: part(manager.status(), "model-m-1-0").deaths > 1, "it is started again", within_s=5)
+
+    assert "ended with exit code 3" in failure_of(manager).cause
+
+
 def test_a_replica_killed_before_it_was_ready_is_no_failure_of_the_model(home: Home, manager: LocalContainerManager) -> None:
     home.deploy(manager, "serve")
     os.kill(pid_of_part(manager, "model-m-1-0"), signal.SIGKILL)

@@ -230,9 +230,8 @@ def test_a_large_log_is_set_aside_when_its_process_starts(tmp_path: Path) -> Non
     [
         (0, "ended by itself"),
         (1, "failed: ValueError: no"),
-        (3, "lacks a package"),
-        (4, "damaged or made by another Python"),
-        (77, "exit code 77"),
+        (3, "ended with exit code 3"),  # the traceback is no ImportError's
+        (77, "ended with exit code 77"),
         (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),
         (-63, "signal 63"),
@@ -246,6 +245,27 @@ def test_every_end_of_a_replica_is_explained(exit_code: int, words: str) -> None
     assert words in failure.cause
     assert failure.log_tail == TRACEBACK
     assert "/logs/iris.log" in (failure.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "words"),
+    [
+        (2, "the environment of this process is not right:\nCLIPPER_RPC_ADDRESSES is ''", "settings that are not right"),
+        (3, '2026 ERROR an import of the model is missing reason="No module named a"', "lacks a package"),
+        (3, "    import a\nModuleNotFoundError: No module named 'a'", "lacks a package"),  # of a long traceback
+        (3, "ImportError: one of\nseveral lines", "lacks a package"),
+        (4, '2026 ERROR the bundle cannot be run reason="changed"', "damaged or made by another Python"),
+        (127, "/nowhere/store cannot be started: no such file", "could not be started"),
+    ],
+)
+def test_an_exit_code_of_our_own_means_what_it_means_only_if_the_log_says_so(exit_code: int, said: str, words: str) -> None:
+    told = explain("R", Death(exit_code=exit_code, tail=said), log="l")
+    silent = explain("R", Death(exit_code=exit_code, tail="2026 INFO model loaded"), log="l")
+
+    assert words in (told.cause or "")
+    assert words not in (silent.cause or "")
+    assert (silent.cause or "").startswith(f"R ended with exit code {exit_code};")
+    assert "os._exit()" in (silent.hint or "")
 
 
 def test_a_death_without_an_error_names_the_last_line() -> None:
