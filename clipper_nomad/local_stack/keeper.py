@@ -98,6 +98,11 @@ class Keeper:
         else:
             self._died(Death(exit_code=code, tail=read_tail(self.part.log, since=child.log_start)))
 
+    def bound_log(self) -> None:
+        """Empty the log of the running process if that is too large."""
+        if self._child is not None:
+            self._child.bound_log()
+
     def stop(self, *, within_s: float, then: Callable[[], None]) -> None:
         """Ask the process to end, kill it after `within_s` (0: at once), then call `then`. Also shortens a stop."""
         self._then.append(then)

@@ -73,6 +73,11 @@ class Place:
         return self.data / "logs"
 
     @property
+    def supervisor_log(self) -> Path:
+        """The supervisor's own log."""
+        return self.logs / "supervisor.log"
+
+    @property
     def control(self) -> Path:
         """The supervisor's socket."""
         return self.runtime / "control"

@@ -224,7 +224,7 @@ def _write_token(place: Place) -> None:
 
 def _log_to(place: Place) -> None:
     """Log into the data directory, with what else this process writes on its standard error."""
-    log = open_log(place.logs / "supervisor.log")
+    log = open_log(place.supervisor_log)
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
     log_to_stderr("clipper_nomad")

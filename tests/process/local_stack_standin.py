@@ -41,7 +41,7 @@ def replica() -> None:
     """Behave as the bundle says.
 
     serve · write (a file) · fork (with a child of its own) · once (ready, then exit 1) · hang · raise, settings, missing
-    (exit 1, 2, 3) · exit (3, without a word)
+    (exit 1, 2, 3) · exit (3, without a word) · flood (its log, wait until that is emptied, raise)
     """
     folder = Path(os.environ["CLIPPER_MODEL_PATH"])
     what = (folder / "func.pkl").read_text()
@@ -60,6 +60,11 @@ def replica() -> None:
         Path("written-by-the-model").write_text("a checkpoint, a core dump")
     if what == "fork" and os.fork() == 0:
         os.execvp("sleep", ["sleep", "1000"])  # noqa: S606, S607  # a process that is not ours
+    if what == "flood":
+        sys.stderr.write("drop\n" * (2 << 20))
+        while os.fstat(2).st_size > 1 << 20:
+            time.sleep(0.01)
+        raise ValueError("after the flood")
     Path(os.environ["CLIPPER_READY_FILE"]).write_text("READY")
     if what == "once":
         sys.exit(1)

@@ -39,7 +39,7 @@ from clipper_nomad.local_stack.control import (
 from clipper_nomad.local_stack.failure import explain
 from clipper_nomad.local_stack.keeper import Death
 from clipper_nomad.local_stack.kept import KeptState, WantedVersion, read_state, write_state
-from clipper_nomad.local_stack.logs import MAX_LOG_BYTES, last_line, last_words, open_log, read_tail
+from clipper_nomad.local_stack.logs import MAX_LOG_BYTES, bound_log, last_line, last_words, open_log, read_tail
 from clipper_nomad.local_stack.parts import PartTable, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 from clipper_nomad.local_stack.restarts import Restarts
@@ -223,6 +223,35 @@ def test_a_large_log_is_set_aside_when_its_process_starts(tmp_path: Path) -> Non
 
     assert log.stat().st_size == 0
     assert (tmp_path / "log.1").stat().st_size == MAX_LOG_BYTES + 1
+
+
+def test_a_large_log_is_emptied_while_its_process_writes_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    writer = open_log(log)
+    os.write(writer, b"first" + bytes(MAX_LOG_BYTES - 5))
+    assert not bound_log(log)
+    os.write(writer, b"last")
+
+    assert bound_log(log)
+    os.write(writer, b"after")
+    os.close(writer)
+
+    old = (tmp_path / "log.1").read_bytes()
+    assert log.read_bytes() == b"after"
+    assert len(old) == MAX_LOG_BYTES
+    assert old.startswith(b"t\0")
+    assert old.endswith(b"\0last")
+    assert not bound_log(tmp_path / "none")
+
+
+def test_a_large_log_is_emptied_also_if_it_cannot_be_set_aside(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(bytes(MAX_LOG_BYTES + 1))
+    (tmp_path / "log.1").mkdir()
+
+    assert bound_log(log)
+
+    assert log.stat().st_size == 0
 
 
 @pytest.mark.parametrize(
