@@ -7,9 +7,10 @@ prediction.py asks the apps, and the container manager has what runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -173,7 +174,7 @@ class ClipperConnection(ReplicaCalls):
         """Do `build_model`, then `deploy_model`. If that fails, what was built is removed again."""
         self._require_connection()
         image = self.build_model(name, version, model_data_path, base_image, container_registry, pkgs_to_install)
-        try:
+        with self.withdrawing_on_failure(image):
             return self.deploy_model(
                 name,
                 version,
@@ -186,6 +187,12 @@ class ClipperConnection(ReplicaCalls):
                 retry=retry,
                 timeout_s=timeout_s,
             )
+
+    @contextlib.contextmanager
+    def withdrawing_on_failure(self, image: str) -> Iterator[None]:
+        """Remove what `build_model` put there for `image`, if what is done inside fails and no version runs from it."""
+        try:
+            yield
         except BaseException as exc:
             if not isinstance(exc, AdminUnreachable):  # it would be asked in vain
                 withdraw_unused(self.cm, self._admin, image)

@@ -86,18 +86,19 @@ def deploy_python_closure(  # noqa: PLR0913  # Clipper's signature
     given = sample_input(sample, kind) if sample is not None else input_of_function(func, kind)
     with packed(func, kind=kind, sample=given) as bundle:  # no longer than needed: a kill leaves it behind
         image = clipper_conn.build_model(name, version, str(bundle), base_image, registry, pkgs_to_install)
-    return clipper_conn.deploy_model(
-        name,
-        version,
-        kind.word,
-        image,
-        labels,
-        num_replicas,
-        batch_size,
-        sample=given,
-        retry=retry,
-        timeout_s=timeout_s,
-    )
+    with clipper_conn.withdrawing_on_failure(image):
+        return clipper_conn.deploy_model(
+            name,
+            version,
+            kind.word,
+            image,
+            labels,
+            num_replicas,
+            batch_size,
+            sample=given,
+            retry=retry,
+            timeout_s=timeout_s,
+        )
 
 
 def forget_application(clipper_conn: ClipperConnection, name: str, exc: BaseException) -> None:
