@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-import psutil
 import pytest
 
 from clipper_nomad.local_stack.manager import LocalContainerManager
@@ -21,8 +19,6 @@ from tests.process.local_stack_rig import Home, home_of_its_own
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.process
-
-UP_WITHIN_S = 3.0  # decisions.md 26: on two cores with nothing else to do
 
 
 @pytest.fixture
@@ -99,23 +95,14 @@ def test_a_kept_stack_comes_back_with_its_app_and_its_model(home: Home) -> None:
     wait_until(lambda: predict(manager, [2.0, 3.0]) == 5.0, "the model answers", within_s=20)
 
 
-def test_the_stack_is_up_in_three_seconds_and_idle_costs_a_hundredth_of_a_core(home: Home) -> None:
+def test_a_stack_with_one_replica_is_six_processes(home: Home) -> None:
+    """How soon it is up, and what it costs when idle, is measured in benchmarks/."""
     manager = home.manager()
-    began = time.monotonic()
     manager.start_clipper()
-    up_s = time.monotonic() - began
     deploy_sum(home, manager)
     predict(manager, [1.0, 2.0])
 
-    processes = [psutil.Process(pid) for pid in home.processes()]
-    before = sum(sum(process.cpu_times()[:2]) for process in processes)
-    time.sleep(5.0)  # the one thing to wait for is that nothing happens
-    cpu_s = sum(sum(process.cpu_times()[:2]) for process in processes) - before
-
-    print(f"\nup in {up_s:.2f} s; idle {cpu_s / 5:.2%} of a core:")  # noqa: T201  # the figures, with -s
-    assert len(processes) == 6
-    assert up_s <= 2 * UP_WITHIN_S  # the tests share the machine; benchmarks/ measures alone
-    assert cpu_s / 5 <= 0.02
+    assert len(home.processes()) == 6
 
 
 def test_programs_are_the_packages_own_by_default() -> None:
