@@ -73,6 +73,13 @@ class StopModels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """These versions are registered no longer. Those of which replicas are wanted again stay as they are."""
+
+    models: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFailure:
     """Why do the replicas of a version not become ready?"""
 
@@ -162,7 +169,7 @@ class StackStatus:
     versions: tuple[VersionStatus, ...]
 
 
-Request = Attach | Detach | Status | Deploy | Scale | StopModels | AskFailure | Keep | Stop
+Request = Attach | Detach | Status | Deploy | Scale | StopModels | Forget | AskFailure | Keep | Stop
 Reply = Done | Refused | FailureReply | StackStatus
 
 Form = TypeVar("Form")

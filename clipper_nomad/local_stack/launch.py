@@ -112,7 +112,7 @@ def _wait_gone(place: Place, *, deadline: float, within_s: float) -> None:
         if time.monotonic() > deadline:
             raise StackError(
                 f"Gave up after {within_s:g} s: the local stack has not ended.",
-                hint=f"See {place.logs / 'supervisor.log'}; stop_all(graceful=False) does not wait for models.",
+                hint=f"See {place.supervisor_log}; stop_all(graceful=False) does not wait for models.",
             )
         time.sleep(_LOOK_EVERY_S)
 
@@ -139,7 +139,7 @@ def _attach_to_ours(place: Place, request: Attach, *, within_s: float, cause: No
     except NotRunning as exc:
         raise StackError(
             f"The supervisor of the local stack ended while it started the parts: {exc.msg}",
-            hint=f"What it logged, if that is kept: {place.logs / 'supervisor.log'}",
+            hint=f"What it logged, if that is kept: {place.supervisor_log}",
         ) from cause
 
 

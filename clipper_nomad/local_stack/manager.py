@@ -17,13 +17,14 @@ from typing import Any
 
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, StackError, UnconnectedException
-from clipper_nomad.local_stack.bundles import publish
+from clipper_nomad.local_stack.bundles import Published, publish, withdraw
 from clipper_nomad.local_stack.control import (
     AskFailure,
     Attach,
     Deploy,
     Detach,
     FailureReply,
+    Forget,
     Keep,
     Reply,
     Request,
@@ -80,6 +81,7 @@ class LocalContainerManager:
             outlives_login=keep,
         )
         self._status: StackStatus | None = None
+        self._published: dict[str, Published] = {}  # by reference
 
     @property
     def cluster_identifier(self) -> str:
@@ -179,7 +181,16 @@ class LocalContainerManager:
         if base_image != "default" or container_registry:
             self.logger.debug("local mode builds no image: %s, %s are not used", base_image, container_registry)
         self.status()
-        return _REFERENCE + publish(bundle, self._place.bundles)
+        published = publish(bundle, self._place.bundles)
+        image = _REFERENCE + published.digest
+        self._published[image] = published
+        return image
+
+    def withdraw_bundle(self, image: str) -> None:
+        """Remove the copy that `publish_bundle` made, if it made one and nobody published the same bundle since."""
+        published = self._published.pop(image, None)
+        if published is not None:
+            withdraw(published, self._place.bundles)
 
     def deploy_model(
         self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
@@ -240,6 +251,10 @@ class LocalContainerManager:
         """Drain and stop all replicas of all models."""
         self._ask(StopModels(models=None), within_s=_DRAIN_WITHIN_S)
 
+    def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        """Forget the versions, of which no replicas are wanted any more: their bundles go when the stack starts next."""
+        self._ask(Forget(models={name: tuple(versions) for name, versions in models.items()}))
+
     def stop_all(self, graceful: bool = True, *, purge: bool = False) -> None:  # noqa: FBT001, FBT002  # Clipper's
         """Stop the stack and wait for its end; nothing to do if it does not run. `purge`: remove kept data too.
 
@@ -258,9 +273,12 @@ class LocalContainerManager:
         return self._connected.query_addr
 
     def get_admin_token(self) -> str:
-        """Return the token that every call of the admin service carries."""
+        """Return the token that every call of the admin service carries. Raises: StackError: the stack has ended."""
         _ = self._connected
-        return self._place.token.read_text().strip()
+        try:
+            return self._place.token.read_text().strip()
+        except FileNotFoundError as exc:
+            raise self._does_not_run() from exc
 
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""
@@ -281,12 +299,15 @@ class LocalContainerManager:
         try:
             return ask(running_place(self._place).runtime, request, within_s=within_s)
         except NotRunning as exc:
-            raise StackError(
-                f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
-                hint="Start it with clipper_nomad.local() or start_clipper().",
-            ) from exc
+            raise self._does_not_run() from exc
         except RefusedByStack as exc:
             raise StackError(exc.msg, hint=exc.hint) from exc
+
+    def _does_not_run(self) -> StackError:
+        return StackError(
+            f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
+            hint="Start it with clipper_nomad.local() or start_clipper().",
+        )
 
 
 def toolkit_version() -> str:

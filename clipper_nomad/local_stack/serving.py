@@ -12,6 +12,7 @@ from clipper_nomad.local_stack.control import (
     Deploy,
     Detach,
     Done,
+    Forget,
     Keep,
     Refused,
     Reply,
@@ -107,6 +108,9 @@ class Serving:
                 self._attach(request, answer)
             case Keep():
                 self._keep()
+                answer(Done())
+            case Forget(models=models):
+                self._stack.replicas.forget_versions(models)
                 answer(Done())
             case AskFailure(name=name, version=version):
                 answer(self._stack.replicas.failure(name, version))

@@ -120,6 +120,7 @@ class PredictConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """Forget what is owed: the places of its queries are free."""
         self._is_closing = True
+        del self._parser  # which holds this connection: a circle would wait for the collector, and it comes seldom
         self._server.connections.discard(self)
         owed, self._owed = self._owed, deque()
         held, self._held = {id(item) for item, _ in self._held}, deque()
@@ -436,6 +437,7 @@ class PredictConnection(asyncio.Protocol):
     def _hand_over_now(self, raw: bytes) -> None:
         """Give the connection to aiohttp, which answers this one request and closes."""
         self._server.connections.discard(self)
+        del self._parser  # see connection_lost
         transport = self._transport
         if self._is_paused and self._write_blocked_at is None:
             transport.resume_reading()

