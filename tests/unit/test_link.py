@@ -16,7 +16,7 @@ from clipper_nomad.protocol.wire import (
     encode_introduction,
     encode_predict,
 )
-from clipper_nomad_runtime.link import DIAL_S, MAX_WAITING, WELCOME_S, Link, Stage
+from clipper_nomad_runtime.link import DIAL_S, MAX_WAITING, WELCOME_S, Link, Roster, Stage
 
 EPOCH, SESSION = 7, 9
 WELCOME = Welcome(frontend="f", toolkit="0")
@@ -27,7 +27,7 @@ def new_link(*, jitter: float = 1.0) -> tuple[Link, Counter[str]]:
     return Link("ipc:///f", jitter=lambda: jitter, dropped=dropped), dropped
 
 
-def take(link: Link, frames: list[bytes]) -> Welcome | Reject | None:
+def take(link: Link, frames: list[bytes]) -> Welcome | Reject | Roster | None:
     return link.take(frames, asked=0.0, read=0.0)
 
 
