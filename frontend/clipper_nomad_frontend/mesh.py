@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from clipper_nomad.protocol import mesh_messages
 from clipper_nomad.protocol.mesh_messages import Announcement, PeerHello, RelayedAnswer, RosterEntry, Served
@@ -21,14 +20,11 @@ from clipper_nomad.state.records import MICROS
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.dispatch import VersionDispatch
 from clipper_nomad_frontend.endpoints import Query
-from clipper_nomad_frontend.peer_links import PeerLink
+from clipper_nomad_frontend.peer_links import Context, PeerLink
 from clipper_nomad_frontend.relays import NOTHING
 from clipper_nomad_frontend.roster import Roster
 from clipper_nomad_frontend.serving import Serving
 from clipper_nomad_frontend.sessions import Session
-
-if TYPE_CHECKING:
-    import zmq
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +68,12 @@ class Mesh:
         self._announced: Announcement | None = None
         self._announced_at = float("-inf")
         self._executing: dict[PeerLink, list[Query]] = {}
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._context: Context | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
-    def start(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    def start(self, context: Context, address: str) -> None:
         """Begin to dial. `context`: the router's, so that its I/O thread serves all sockets; `address`: where it listens."""
         self._context = context
         self.roster.own = RosterEntry(self.roster.own.frontend, address)

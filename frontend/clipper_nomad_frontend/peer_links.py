@@ -59,6 +59,8 @@ _READABLE = int(zmq.POLLIN)
 
 _numbers = itertools.count()
 
+Context = zmq.Context[zmq.Socket[bytes]]
+
 
 class Stage(enum.Enum):
     """Where a link is."""
@@ -86,9 +88,7 @@ class LinkListener(Protocol):
 class PeerLink:
     """The link to one peer, through as many connections as it takes. `frontend` is "" until the peer said who it is."""
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, hello: PeerHello, listener: LinkListener
-    ) -> None:
+    def __init__(self, context: Context, address: str, hello: PeerHello, listener: LinkListener) -> None:
         self.address = address
         self.frontend = ""
         self.stage = Stage.WAITING

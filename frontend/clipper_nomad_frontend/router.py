@@ -1,4 +1,4 @@
-"""The model channel: one ZeroMQ ROUTER that every replica connects to. The only file here that touches ZeroMQ.
+"""The model channel: one ZeroMQ ROUTER that every replica connects to. Only it and peer_links.py touch ZeroMQ.
 
 Frames in → messages to the Listener; batches out. libzmq's own heartbeats find dead links (its I/O thread needs no GIL);
 the socket monitor tells of a lost connection within milliseconds and names it by its file descriptor, which the hello's

@@ -29,6 +29,7 @@ class RecordingChannel:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Session, Batch]] = []
+        self.relayed: list[tuple[Session, Batch]] = []
         self.budgets: list[int] = []
         self.cancelled: list[tuple[Session, int]] = []
         self.gone: set[Session] = set()
@@ -42,6 +43,18 @@ class RecordingChannel:
             return False
         self.sent.append((session, batch))
         self.budgets.append(budget_micros)
+        self.sends.update(batch.queries)
+        return True
+
+    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
+        """Note a batch for a peer."""
+        assert batch.queries
+        assert {query.item_length for query in batch.queries} == {item_length}
+        assert not any(query.endpoint.is_relay for query in batch.queries), "a relayed query is never relayed again"
+        assert uid == "u"
+        if session in self.gone:
+            return False
+        self.relayed.append((session, batch))
         self.sends.update(batch.queries)
         return True
 
