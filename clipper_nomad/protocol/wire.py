@@ -395,7 +395,7 @@ def _json(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers
     if len(frame) > limit:
         raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
     try:
-        value = json.loads(frame)
+        value = json.loads(frame.decode())  # not the bytes: json takes UTF-16, and half of a surrogate pair
         if b"\\u" in frame:  # half of a surrogate pair is no text: whoever writes it out later would fail
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
