@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.mesh_messages import MAX_NAME, RosterEntry, can_be_told
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
 from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
 from clipper_nomad_frontend.admission import QueueBounds
@@ -82,6 +83,12 @@ def _socket_path(path: str) -> str:
     return path
 
 
+def _parse_name(text: str) -> str:
+    if not can_be_told(RosterEntry(text, "")):
+        raise ValueError(text)
+    return text
+
+
 def _parse_prefix(text: str) -> str:
     prefix = text.rstrip("/")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", prefix):
@@ -116,7 +123,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     unix = f"unix:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)"
     settings = Settings(
         cluster=reader.text("CLIPPER_CLUSTER", "default-cluster"),
-        frontend_id=reader.text("CLIPPER_FRONTEND_ID", f"frontend-{secrets.token_hex(4)}"),
+        frontend_id=reader.parsed(
+            "CLIPPER_FRONTEND_ID",
+            _parse_name,
+            f"frontend-{secrets.token_hex(4)}",
+            f"1 to {MAX_NAME} printable characters",
+        ),
         http=reader.parsed(
             "CLIPPER_HTTP_ADDRESS", parse_tcp_address, Address(host="127.0.0.1", port=1337), "host:port or fd://N"
         ),

@@ -138,6 +138,7 @@ class Server:
             frontend_id=self._settings.frontend_id,
             address=self._mesh.roster.own.address,
             heard=self._mesh.heard,
+            is_present=lambda: not self._is_draining,
         )
 
     @staticmethod
@@ -162,7 +163,7 @@ class Server:
         deadline = time.monotonic() + self._settings.drain_s
         await asyncio.sleep(min(LATE_ACCEPT_S, self._settings.drain_s))
         server.close()
-        while self._http.connections and time.monotonic() < deadline:
+        while (self._http.connections or self._serving.owes_answers) and time.monotonic() < deadline:
             self._http.tick(time.monotonic(), time.time())
             await asyncio.sleep(0.05)
         if self._http.connections:

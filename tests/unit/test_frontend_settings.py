@@ -116,3 +116,22 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
     for name in ("STORE_URL", "HTTP_ADDRESS", "ACCESS_LOG", "DRAIN_S", "MAX_QUEUED_QUERIES", "TOKEN_FILE"):
         assert f"CLIPPER_{name}" in said
+
+
+@pytest.mark.parametrize("text", ["x" * 129, "a\nb", "\ud800"])
+def test_a_name_that_other_frontends_would_refuse_is_refused_here(text: str) -> None:
+    assert "CLIPPER_FRONTEND_ID" in problem(FRONTEND_ID=text)
+
+
+def test_peers_and_the_address_to_be_dialled_are_model_channels() -> None:
+    read = settings(PEER_ADDRESSES="tcp://10.0.0.1:7000, ipc:///run/f2", ADVERTISED_RPC_ADDRESS="tcp://10.0.0.9:7000")
+
+    assert read.peers == ("tcp://10.0.0.1:7000", "ipc:///run/f2")
+    assert read.advertised_rpc == "tcp://10.0.0.9:7000"
+    assert (settings().peers, settings().advertised_rpc) == ((), None)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1:7000", "tcp://10.0.0.1:*", "tcp://10.0.0.1:0", "ipc://relative", "http://x:1"])
+def test_what_cannot_be_dialled_is_no_peer_and_no_address_to_be_dialled(text: str) -> None:
+    assert "CLIPPER_PEER_ADDRESSES" in problem(PEER_ADDRESSES=f"ipc:///f1,{text}")
+    assert "CLIPPER_ADVERTISED_RPC_ADDRESS" in problem(ADVERTISED_RPC_ADDRESS=text)
