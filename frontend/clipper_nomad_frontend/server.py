@@ -90,6 +90,7 @@ class Server:
             toolkit=self._toolkit,
             http=self._http_address,
             is_draining=self._is_draining,
+            peers=self._mesh.report(),
         )
 
     async def serve(self) -> None:
