@@ -20,7 +20,7 @@ from clipper_nomad.local_stack.place import Place
 LOOPBACK = "127.0.0.1"
 MOST_FRONTENDS = 64  # as the frontend's turns.py has it
 START_WITHIN_S = 30.0  # ten times what one frontend and the rest take on two cores
-START_EACH_S = 1.0  # and for each frontend what its start takes of a core
+START_EACH_S = 2.0  # more for each frontend: its start takes a second of a core, and others may want the core too
 
 # Exit codes after which another start would end the same way: 127 there is no such program, 2 a setting is wrong; of
 # the runtime also 3 an import of the model is missing, 4 its bundle is damaged or for another Python
