@@ -90,6 +90,7 @@ CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj",
 # Policy takes `now` and holds no I/O. In the frontend that is every file but these.
 FRONTEND_IO = words(
     "__init__ __main__ access_log api catalog config dispatch http_predict mesh metrics peer_links router server serving"
+    " shared_listener"
 )
 CLOCK_READS = words(
     "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns time.process_time"

@@ -14,6 +14,7 @@ from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
 from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.http_rules import HttpLimits
+from clipper_nomad_frontend.turns import MOST_FRONTENDS, Share
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 
@@ -70,6 +71,13 @@ def _parse_peers(text: str) -> tuple[str, ...]:
     return tuple(_parse_dialled_address(part.strip()) for part in text.split(",") if part.strip())
 
 
+def _parse_share(text: str) -> Share:
+    path, _, index = text.rpartition(":")
+    if not path.startswith("/"):
+        raise ValueError(text)
+    return Share(Path(path), _number(index, below=MOST_FRONTENDS))
+
+
 def _number(text: str, *, below: int) -> int:
     number = int(text)
     if not 0 <= number < below:
@@ -103,6 +111,7 @@ class Settings:
     cluster: str
     frontend_id: str
     http: Address
+    share: Share | None
     rpc: str
     advertised_rpc: str | None
     peers: tuple[str, ...]
@@ -131,6 +140,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         http=reader.parsed(
             "CLIPPER_HTTP_ADDRESS", parse_tcp_address, Address(host="127.0.0.1", port=1337), "host:port or fd://N"
+        ),
+        share=reader.optional(
+            "CLIPPER_HTTP_SHARE", _parse_share, f"/path:N, a file and a number from 0 to {MOST_FRONTENDS - 1}"
         ),
         rpc=reader.parsed(
             "CLIPPER_RPC_ADDRESS",
