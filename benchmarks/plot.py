@@ -47,7 +47,7 @@ def draw(results: Results, path: Path) -> None:
         _bars(latency, results, lambda run: run.p99_ms, title="p99, ms (log)", digits=1)
         latency.set_yscale("log")
         handles, labels = cost.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 

@@ -66,6 +66,9 @@ class ContainerManager(Protocol):
     ) -> str:
         """Put a bundle where its replicas can be started from, and return the image's (or bundle's) reference."""
 
+    def withdraw_bundle(self, image: str) -> None:
+        """Remove again what `publish_bundle` put there for `image`, as far as nobody else published the same."""
+
     def deploy_model(
         self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
     ) -> None:
@@ -88,6 +91,9 @@ class ContainerManager(Protocol):
 
     def stop_all_model_containers(self) -> None:
         """Drain and stop all replicas of all models."""
+
+    def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        """Keep nothing for these versions any more: they are stopped, and no longer registered."""
 
     def stop_all(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  # Clipper's signature
         """Stop everything of this cluster. Usable on a manager that is not connected."""

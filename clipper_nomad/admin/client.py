@@ -26,7 +26,7 @@ RETRY_EVERY_S = 0.2
 
 log = logging.getLogger(__name__)
 
-Json = Any  # the callers know the form; it is in docs/behaviour.md
+Json = Any  # the callers know the form; it is in docs/behaviour.md, "JSON"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,13 @@ class AdminClient:
         """Return the whole catalog: store_id, revision, apps, models, versions (staged ones too)."""
         found: Mapping[str, Json] = _json(self._ask("GET", "/admin/v1/catalog", None))
         return found
+
+    def images(self) -> frozenset[str] | None:
+        """Return what all versions run from, staged ones too; None: the store is away, and it may have others."""
+        answer = self._ask("GET", "/admin/v1/catalog", None)
+        if "X-Clipper-Stale" in answer.headers:
+            return None
+        return frozenset(version["image"] for version in _json(answer)["versions"])
 
     def frontends(self) -> Frontends:
         """Return the reports of all query frontends."""

@@ -14,7 +14,7 @@ from typing import Any
 from clipper_nomad.admin.client import AdminClient, NewVersion
 from clipper_nomad.errors import ClipperException, UnconnectedException
 
-Json = dict[str, Any]  # the forms are in docs/behaviour.md
+Json = dict[str, Any]  # the forms are in docs/behaviour.md, "JSON"
 
 
 class CatalogCalls:

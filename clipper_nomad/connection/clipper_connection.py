@@ -7,20 +7,21 @@ prediction.py asks the apps, and the container manager has what runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from clipper_nomad.connection.deployed_app import DeployedApp
-from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout
+from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout, withdraw_unused
 from clipper_nomad.connection.inputs import kind_of, known_kind, sample_input
 from clipper_nomad.connection.prediction import PredictClient, Prediction
 from clipper_nomad.connection.replica_calls import ReplicaCalls
 from clipper_nomad.container_manager import ContainerManager
-from clipper_nomad.errors import ClipperException, InvalidName
+from clipper_nomad.errors import AdminUnreachable, ClipperException, InvalidName
 from clipper_nomad.protocol.names import deployed_problem, length_problem
 
 START_WITHIN_S = 300.0  # Clipper's
@@ -170,21 +171,32 @@ class ClipperConnection(ReplicaCalls):
         retry: bool = True,
         timeout_s: float = DEPLOY_WITHIN_S,
     ) -> Deployment:
-        """Do `build_model`, then `deploy_model`."""
+        """Do `build_model`, then `deploy_model`. If that fails, what was built is removed again."""
         self._require_connection()
         image = self.build_model(name, version, model_data_path, base_image, container_registry, pkgs_to_install)
-        return self.deploy_model(
-            name,
-            version,
-            input_type,
-            image,
-            labels,
-            num_replicas,
-            batch_size,
-            sample=sample,
-            retry=retry,
-            timeout_s=timeout_s,
-        )
+        with self.withdrawing_on_failure(image):
+            return self.deploy_model(
+                name,
+                version,
+                input_type,
+                image,
+                labels,
+                num_replicas,
+                batch_size,
+                sample=sample,
+                retry=retry,
+                timeout_s=timeout_s,
+            )
+
+    @contextlib.contextmanager
+    def withdrawing_on_failure(self, image: str) -> Iterator[None]:
+        """Remove what `build_model` put there for `image`, if what is done inside fails and no version runs from it."""
+        try:
+            yield
+        except BaseException as exc:
+            if not isinstance(exc, AdminUnreachable):  # it would be asked in vain
+                withdraw_unused(self.cm, self._admin, image)
+            raise
 
     def build_model(  # Clipper's signature
         self,

@@ -12,6 +12,7 @@ Pure policy is in readiness.py. Called by connection.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -198,8 +199,11 @@ class Rollout:
             if may_be_live:
                 exc.add_note("It may be current, so its replicas run on. See `get_current_model_version`.")
                 return False
+        models = {self.plan.name: [self.plan.version]}
         try:
-            self.manager.stop_models({self.plan.name: [self.plan.version]})
+            self.manager.stop_models(models)
+            if fate == "gone":
+                self.manager.forget_models(models)
         except ClipperException as left:
             exc.add_note(f"Its replicas could not be stopped: {left}")
         return False
@@ -225,6 +229,15 @@ class Rollout:
         versions: Sequence[Mapping[str, Any]] = self.admin.catalog()["versions"]
         wanted = (self.plan.name, self.plan.version)
         return next((one for one in versions if (one["name"], one["version"]) == wanted), None)
+
+
+def withdraw_unused(manager: ContainerManager, admin: AdminClient, image: str) -> None:
+    """Remove what was published for a deploy that failed, unless a version runs from it: an older one of the same
+    function, or the very one, if only its answer was lost. Where that is not known it stays; it harms nobody."""
+    with contextlib.suppress(ClipperException):
+        in_use = admin.images()
+        if in_use is not None and image not in in_use:
+            manager.withdraw_bundle(image)
 
 
 def _in_background(work: Callable[[], list[Probe]]) -> Future[list[Probe]]:

@@ -89,3 +89,4 @@ class ReplicaCalls(CatalogCalls):
             for number in versions:
                 self._admin.call("delete_versioned_model", model_name=name, model_version=number)
                 self.logger.info("Model %s:%s was unregistered", name, number)
+        self.cm.forget_models(models)

@@ -84,18 +84,17 @@ def deploy_python_closure(  # noqa: PLR0913  # Clipper's signature
         raise UnconnectedException
     kind = known_kind(input_type)
     given = sample_input(sample, kind) if sample is not None else input_of_function(func, kind)
-    with packed(func, kind=kind, sample=given) as bundle:
-        return clipper_conn.build_and_deploy_model(
+    with packed(func, kind=kind, sample=given) as bundle:  # no longer than needed: a kill leaves it behind
+        image = clipper_conn.build_model(name, version, str(bundle), base_image, registry, pkgs_to_install)
+    with clipper_conn.withdrawing_on_failure(image):
+        return clipper_conn.deploy_model(
             name,
             version,
             kind.word,
-            str(bundle),
-            base_image,
+            image,
             labels,
-            registry,
             num_replicas,
             batch_size,
-            pkgs_to_install,
             sample=given,
             retry=retry,
             timeout_s=timeout_s,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipper_nomad.local_stack.logs import open_log
+from clipper_nomad.local_stack.logs import bound_log, open_log
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded before the fork: between fork and exec as little as can be
@@ -63,6 +63,12 @@ class Child:
         finally:
             os.close(log)
         self.pid = self._process.pid
+        self._log = part.log
+
+    def bound_log(self) -> None:
+        """Empty its log if that is too large."""
+        if bound_log(self._log):
+            self.log_start = 0
 
     def exit_code(self) -> int | None:
         """Return the exit code (negative: the signal), or None while it runs. Its group ends with it."""

@@ -24,11 +24,12 @@ class ControlError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
-    """Wait until the stack is up and make process `pid` one of its owners. `port`: the one the user named."""
+    """Wait until the stack is up and make process `pid` one of its owners. `port`, `frontends`: what the user named."""
 
     pid: int
     toolkit: str
     port: int | None
+    frontends: int | None
     keep: bool
 
 
@@ -73,6 +74,13 @@ class StopModels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """These versions are registered no longer. Those of which replicas are wanted again stay as they are."""
+
+    models: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFailure:
     """Why do the replicas of a version not become ready?"""
 
@@ -100,7 +108,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """It cannot be done. `kind`: "stopping", "version", "port", "failed" or "request"."""
+    """It cannot be done. `kind`: "stopping", "version", "port", "frontends", "failed" or "request"."""
 
     kind: str
     message: str
@@ -162,7 +170,7 @@ class StackStatus:
     versions: tuple[VersionStatus, ...]
 
 
-Request = Attach | Detach | Status | Deploy | Scale | StopModels | AskFailure | Keep | Stop
+Request = Attach | Detach | Status | Deploy | Scale | StopModels | Forget | AskFailure | Keep | Stop
 Reply = Done | Refused | FailureReply | StackStatus
 
 Form = TypeVar("Form")

@@ -1,17 +1,20 @@
 """Says why a part ended, from its exit code and the end of its log. Pure.
 
-The exit codes are the runtime's (clipper_nomad_runtime/__main__.py).
+The exit codes are the runtime's (clipper_nomad_runtime/stopping.py), unless the log says nothing of the kind: endings.py.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 
 from clipper_nomad.local_stack.control import FailureReply
+from clipper_nomad.local_stack.endings import is_own_word
 from clipper_nomad.local_stack.keeper import Death
 from clipper_nomad.local_stack.logs import last_line, last_words, names_error
 
-_CAUSES = {
+_BY_ITSELF: str | None = "Something in that process ended it, such as os._exit()."
+_CAUSES: Mapping[int, tuple[str, str | None]] = {
     0: ("ended by itself", None),
     1: ("failed", "Correct the model and deploy it again."),
     2: ("was started with settings that are not right", "This is an error of clipper-nomad: please report it."),
@@ -28,7 +31,9 @@ def explain(who: str, death: Death, *, log: str) -> FailureReply:
     said = "; it logged nothing"
     if line:
         said = f": {line}" if names_error(death.tail) else f"; the last line it logged: {line}"
-    words, hint = _CAUSES.get(death.exit_code, (f"ended with exit code {death.exit_code}", None))
+    words, hint = f"ended with exit code {death.exit_code}", _BY_ITSELF
+    if death.exit_code in _CAUSES and is_own_word(death.exit_code, death.tail):
+        words, hint = _CAUSES[death.exit_code]
     if death.exit_code < 0:
         words, hint = _killed(-death.exit_code)
     return FailureReply(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from clipper_nomad.local_stack.child import Child, Part
+from clipper_nomad.local_stack.endings import is_own_word
 from clipper_nomad.local_stack.event_loop import EventLoop, Timer
 from clipper_nomad.local_stack.logs import read_tail
 from clipper_nomad.local_stack.restarts import Restarts
@@ -97,6 +98,11 @@ class Keeper:
         else:
             self._died(Death(exit_code=code, tail=read_tail(self.part.log, since=child.log_start)))
 
+    def bound_log(self) -> None:
+        """Empty the log of the running process if that is too large."""
+        if self._child is not None:
+            self._child.bound_log()
+
     def stop(self, *, within_s: float, then: Callable[[], None]) -> None:
         """Ask the process to end, kill it after `within_s` (0: at once), then call `then`. Also shortens a stop."""
         self._then.append(then)
@@ -122,7 +128,8 @@ class Keeper:
         now = self._loop.now()
         self.deaths += 1
         self.last_death = death
-        delay_s = self._restarts.delay_s(now=now, lived_s=now - self.started, exit_code=death.exit_code)
+        said = death.exit_code if is_own_word(death.exit_code, death.tail) else None
+        delay_s = self._restarts.delay_s(now=now, lived_s=now - self.started, exit_code=said)
         fields = {"part": self.part.name, "exit_code": death.exit_code}
         if delay_s is None:
             self.state = "failed"

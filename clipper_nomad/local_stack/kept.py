@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedVersion:
-    """So many replicas of one model version. A count of 0 is remembered, so that it can be scaled up again."""
+    """So many replicas of one model version. A count of 0 is remembered, so that it can be scaled up again, until the
+    version is unregistered."""
 
     name: str
     version: str
@@ -43,6 +45,16 @@ class KeptState:
         """Return this state with `wanted` in the place of what was wanted of that version."""
         others = (item for item in self.wanted if (item.name, item.version) != (wanted.name, wanted.version))
         return replace(self, wanted=(*others, wanted))
+
+    def without(self, models: Mapping[str, tuple[str, ...]]) -> KeptState:
+        """Return this state without these versions, but for those of which replicas are wanted."""
+        stay = (item for item in self.wanted if item.count or item.version not in models.get(item.name, ()))
+        return replace(self, wanted=tuple(stay))
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The bundles of all these versions."""
+        return frozenset(item.digest for item in self.wanted)
 
 
 def read_state(path: Path) -> KeptState | None:

@@ -1,16 +1,21 @@
 """The log files of a stack: one per process, stdout and stderr together, its lines unchanged.
 
-A file over MAX_LOG_BYTES is set aside as <name>.1 when its process is started next; one old file is kept.
+A file over MAX_LOG_BYTES is set aside as <name>.1 when its process is started next, and emptied into that while its
+process runs: nothing that a process writes can fill the disk. One old file is kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from io import FileIO
 from pathlib import Path
 
 MAX_LOG_BYTES = 10 << 20
+LOOK_EVERY_S = 5.0  # between two looks at how large the logs are: at 100 MB/s one grows by 500 MB
 TAIL_BYTES = 8 << 10
+_PIECE_BYTES = 1 << 16
 TAIL_LINES = 40
 
 _HEADLINES = ("Timeout (", "Fatal Python error: ")  # faulthandler's: a hang, a crash in native code
@@ -26,6 +31,34 @@ def open_log(path: Path) -> int:
     except FileNotFoundError:
         pass
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def bound_log(path: Path) -> bool:
+    """Empty a log that is too large, while its process appends to it, and return whether it was.
+
+    Its last MAX_LOG_BYTES go to <name>.1. A line may be lost that is written between the last read and the emptying.
+    """
+    try:
+        with path.open("r+b", buffering=0) as log:
+            size = log.seek(0, os.SEEK_END)
+            if size <= MAX_LOG_BYTES:
+                return False
+            with contextlib.suppress(OSError):  # the disk is full: the more it must be emptied
+                _copy(log, size - MAX_LOG_BYTES, path.with_name(path.name + ".1"))
+            log.truncate(0)
+    except OSError:  # there is none, or the user closed it to us: no reason for the supervisor to end
+        return False
+    return True
+
+
+def _copy(log: FileIO, start: int, target: Path) -> None:
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as old:
+        log.seek(start)
+        left = 2 * MAX_LOG_BYTES  # a process that writes faster than this reads must not hold it up
+        while left > 0 and (piece := log.read(_PIECE_BYTES)):
+            old.write(piece)
+            left -= len(piece)
 
 
 def read_tail(path: Path, *, since: int = 0) -> str:

@@ -23,7 +23,8 @@ from pathlib import Path
 from clipper_nomad.errors import InvalidName, StackError
 
 MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107  # sun_path without its final NUL
-UNFINISHED_COPY = ".copy-"  # what the names of bundles begin with while they are copied
+BUNDLE = "sha256-"  # what the names of bundles begin with
+UNFINISHED_COPY = ".copy-"  # the same, while they are copied
 _LONGEST_SOCKET_NAME = "frontend-99-rpc"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
@@ -72,6 +73,11 @@ class Place:
         return self.data / "logs"
 
     @property
+    def supervisor_log(self) -> Path:
+        """The supervisor's own log."""
+        return self.logs / "supervisor.log"
+
+    @property
     def control(self) -> Path:
         """The supervisor's socket."""
         return self.runtime / "control"
@@ -85,6 +91,11 @@ class Place:
     def ready(self) -> Path:
         """One file per replica that is ready."""
         return self.runtime / "ready"
+
+    @property
+    def shares(self) -> Path:
+        """Where the frontends note how many connections each has."""
+        return self.runtime / "shares"
 
     @property
     def work(self) -> Path:

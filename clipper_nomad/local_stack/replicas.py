@@ -94,6 +94,10 @@ class Replicas:
         self._write(state)
         self._stop([replica for item in stopped for replica in self._of(item.name, item.version)], then)
 
+    def forget_versions(self, models: Mapping[str, tuple[str, ...]]) -> None:
+        """Remember nothing of these versions, as far as none of their replicas are wanted."""
+        self._write(self.state.without(models))
+
     def keep(self) -> None:
         """Keep the data over a stop."""
         self._write(replace(self.state, keep=True))

@@ -21,8 +21,11 @@ class Restarts:
         self._delay_s = FIRST_DELAY_S
         self._deaths: list[float] = []
 
-    def delay_s(self, *, now: float, lived_s: float, exit_code: int) -> float | None:
-        """Record a death and return how long to wait before the next start, or None to give up."""
+    def delay_s(self, *, now: float, lived_s: float, exit_code: int | None) -> float | None:
+        """Record a death and return how long to wait before the next start, or None to give up.
+
+        `exit_code`: None for one that is not the part's own word.
+        """
         if exit_code in self._hopeless:
             return None
         self._deaths = [at for at in self._deaths if at > now - DEATHS_WITHIN_S] + [now]

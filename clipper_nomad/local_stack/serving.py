@@ -12,6 +12,7 @@ from clipper_nomad.local_stack.control import (
     Deploy,
     Detach,
     Done,
+    Forget,
     Keep,
     Refused,
     Reply,
@@ -108,6 +109,9 @@ class Serving:
             case Keep():
                 self._keep()
                 answer(Done())
+            case Forget(models=models):
+                self._stack.replicas.forget_versions(models)
+                answer(Done())
             case AskFailure(name=name, version=version):
                 answer(self._stack.replicas.failure(name, version))
             case Deploy() | Scale() | StopModels():
@@ -145,6 +149,14 @@ class Serving:
                 kind="port",
                 message=f"The local stack of cluster {cluster!r} runs at {running}; port {attach.port} was asked for.",
                 hint="Leave the port out to use what runs, stop it first, or use another cluster_name.",
+            )
+        count = self._settings.frontends
+        if attach.frontends not in {None, count}:
+            return Refused(
+                kind="frontends",
+                message=f"The local stack of cluster {cluster!r} runs with {count} query frontend{'s' * (count > 1)}; "
+                f"{attach.frontends} were asked for.",
+                hint="Leave the number out to use what runs, or stop it first and start it anew: what is kept comes back.",
             )
         return None
 

@@ -16,7 +16,7 @@ from clipper_nomad.local_stack.control import PartStatus
 from clipper_nomad.local_stack.event_loop import EventLoop
 from clipper_nomad.local_stack.keeper import Keeper, stop_together
 from clipper_nomad.local_stack.kept import KeptState
-from clipper_nomad.local_stack.logs import last_line
+from clipper_nomad.local_stack.logs import LOOK_EVERY_S, bound_log, last_line
 from clipper_nomad.local_stack.parts import HOPELESS, PartTable, StackSettings
 from clipper_nomad.local_stack.probe import ReadyProbe, http_question, store_question
 from clipper_nomad.local_stack.replicas import Replicas
@@ -83,6 +83,7 @@ class Stack:
         for keeper in self._fixed:
             keeper.start()
         self.replicas.start_wanted()
+        self._loop.after(LOOK_EVERY_S, self._bound_logs)
         place = self._settings.place
         questions = {
             "store": store_question(place.store_socket),
@@ -152,6 +153,12 @@ class Stack:
     @property
     def _fixed(self) -> tuple[Keeper, ...]:
         return (self._store, *self._frontends, self._admin)
+
+    def _bound_logs(self) -> None:
+        for keeper in (*self._fixed, *self.replicas.keepers):
+            keeper.bound_log()
+        bound_log(self._settings.place.supervisor_log)
+        self._loop.after(LOOK_EVERY_S, self._bound_logs)
 
     def _is_up(self, name: str, up: Callback) -> None:
         self._probes.pop(name, None)

@@ -37,10 +37,9 @@ from clipper_nomad.local_stack.ports import bind_any, bind_public
 from clipper_nomad.local_stack.serving import Serving
 from clipper_nomad.local_stack.stack import AT_ONCE, GRACEFUL, QUICK, Patience, Sockets, Stack
 from clipper_nomad.local_stack.store_binary import find_store_binary
-from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unfinished_copies
+from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unused_bundles
 from clipper_nomad.protocol.log_lines import log_to_stderr
 
-START_WITHIN_S = 30.0  # ten times what it takes on two cores
 TELL_WITHIN_S = 1.0
 
 _log = logging.getLogger("clipper_nomad.local_stack.supervisor")  # __name__ is __main__ here
@@ -73,10 +72,10 @@ class Supervisor:
         place = settings.place
         self._janitor = JanitorLink(place, lock)  # first: from here on a kill leaves nothing behind
         lock.tell(place.runtime)
-        state = _open_data(place, keep=settings.keep)
         public = bind_public(settings.port)
         admin = bind_any()
         store = settings.programs.store or (find_store_binary(os.environ),)
+        state = _open_data(place, keep=settings.keep)  # after what may fail: of such a first start nothing is kept
         _write_token(place)
         _log_to(place)
         if public.note:
@@ -114,7 +113,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if owner is not None:
             self._serving.owners.add(owner)
-        deadline = self._loop.after(START_WITHIN_S, self._start_took_too_long)
+        deadline = self._loop.after(self._settings.start_within_s, self._start_took_too_long)
         self._stack.start(lambda: self._is_up(deadline.cancel))
         self._loop.run()
         self._janitor.look()  # there must be one to clean up behind this process
@@ -136,7 +135,7 @@ class Supervisor:
 
     def _start_took_too_long(self) -> None:
         waited_for = ", ".join(self._stack.waited_for)
-        self._start_failed(f"gave up after {START_WITHIN_S:g} s: {waited_for} did not become ready")
+        self._start_failed(f"gave up after {self._settings.start_within_s:g} s: {waited_for} did not become ready")
 
     def _start_failed(self, why: str) -> None:
         if self._serving.state != "starting":
@@ -201,12 +200,12 @@ def _open_data(place: Place, *, keep: bool) -> KeptState:
     remove_data(place)
     remove_sockets(place)
     make_place(place)
-    remove_unfinished_copies(place)
     # systemd-tmpfiles removes old files of /tmp, but not below a directory that is locked
     fcntl.flock(os.open(place.runtime, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
     if state is None or not state.keep:
         state = KeptState(keep=keep)
     write_state(place.state, state)
+    remove_unused_bundles(place, state.digests)
     return state
 
 
@@ -224,7 +223,7 @@ def _write_token(place: Place) -> None:
 
 def _log_to(place: Place) -> None:
     """Log into the data directory, with what else this process writes on its standard error."""
-    log = open_log(place.logs / "supervisor.log")
+    log = open_log(place.supervisor_log)
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
     log_to_stderr("clipper_nomad")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Container
 
 from clipper_nomad.local_stack.kept import read_state
-from clipper_nomad.local_stack.place import UNFINISHED_COPY, Place
+from clipper_nomad.local_stack.place import BUNDLE, UNFINISHED_COPY, Place
 
 
 def remove_sockets(place: Place) -> None:
@@ -20,10 +21,15 @@ def remove_sockets(place: Place) -> None:
         place.runtime.parent.rmdir()
 
 
-def remove_unfinished_copies(place: Place) -> None:
-    """Remove the copies of bundles that a process did not finish, because it was killed. Only while no stack runs."""
-    for folder in place.bundles.glob(f"{UNFINISHED_COPY}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_unused_bundles(place: Place, used: Container[str]) -> None:
+    """Remove all bundles but those whose digests are in `used`, and copies that a killed process did not finish.
+
+    Only while no stack runs: a deploy that is under way has a bundle that nothing refers to yet.
+    """
+    for folder in place.bundles.iterdir():
+        is_unused = folder.name.startswith(BUNDLE) and folder.name not in used
+        if is_unused or folder.name.startswith(UNFINISHED_COPY):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_data(place: Place) -> bool:

@@ -42,9 +42,11 @@ from clipper_nomad.protocol.wire import (
 )
 
 MAX_ROSTER = 1000  # frontends
-MAX_ROSTER_BYTES = 256 * 1024
-MAX_ANNOUNCE_BYTES = 4 * 1024 * 1024
-MAX_TEXT = 512  # letters of an id or an address
+MAX_NAME = 128  # letters of a frontend's name
+MAX_ADDRESS = 256  # letters
+MAX_TEXT = 512  # letters of a uid, of a store's id
+MAX_ROSTER_BYTES = 5 * 1024 * 1024  # MAX_ROSTER entries, a letter being at most 12 bytes of escaped JSON
+MAX_ANNOUNCE_BYTES = 16 * 1024 * 1024
 MAX_UIDS = 20_000
 
 _HEADER = struct.Struct("<BBHIQQQ")
@@ -90,11 +92,15 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """What a peer serves (by uid; versions without a ready replica are left out), which catalog it has, whom it knows."""
+    """What a peer serves (by uid; versions without a ready replica are left out), which catalog it has, whom it knows.
+
+    `confirmed`: the store said that the catalog counts, or a peer to which the store said so; it is not just a mirror's.
+    """
 
     served: Mapping[str, Served] = field(default_factory=dict)
     store_id: str = ""
     revision: int = -1
+    confirmed: bool = False
     roster: tuple[Known, ...] = ()
 
 
@@ -143,11 +149,23 @@ class Relay:
     inputs: tuple[bytes, ...]
 
 
+def can_be_told(entry: RosterEntry) -> bool:
+    """Return whether an entry may stand in a roster. One that may not would break the links of whoever passes it on."""
+    is_dialled = entry.address == "" or entry.address.startswith(("tcp://", "ipc://"))
+    is_text = (entry.frontend + entry.address).isprintable()  # half of a surrogate pair is not
+    return is_dialled and is_text and 0 < len(entry.frontend) <= MAX_NAME and len(entry.address) <= MAX_ADDRESS
+
+
 def decode_hello(frames: Sequence[bytes]) -> Hello | PeerHello:
     """Return the body of a HELLO message, a replica's or a peer's. Raises: WireError."""
     fields = _load(_only(frames, MessageType.HELLO), MAX_JSON_BYTES)
     if isinstance(fields, dict) and fields.get("role") == "peer":
-        return decode_introduction(frames, PeerHello)
+        hello = decode_introduction(frames, PeerHello)
+        if not can_be_told(RosterEntry(hello.frontend, hello.address)):
+            raise WireError(
+                f"a peer has a printable name of 1 to {MAX_NAME} letters, and a tcp:// or ipc:// address or none"
+            )
+        return hello
     return decode_introduction(frames, Hello)
 
 
@@ -176,6 +194,7 @@ def encode_announcement(said: Announcement, *, epoch: int, session: int) -> list
         "served": {uid: [served.ready, served.delay_micros] for uid, served in said.served.items()},
         "store_id": said.store_id,
         "revision": said.revision,
+        "confirmed": said.confirmed,
         "roster": [[known.entry.frontend, known.entry.address, round(known.unlinked_s, 3)] for known in said.roster],
     }
     return [_HEADER.pack(VERSION, MessageType.ANNOUNCE, 0, 0, epoch, session, 0), _dump(body)]
@@ -189,11 +208,13 @@ def decode_announcement(frames: Sequence[bytes]) -> Announcement:
             "store_id": str() as store_id,
             "revision": int() as revision,
             "roster": list() as roster,
+            **rest,
         } if len(served) <= MAX_UIDS and len(roster) <= MAX_ROSTER:
             return Announcement(
                 served={uid: _served(uid, row) for uid, row in served.items()},
                 store_id=store_id[:MAX_TEXT],
                 revision=revision,
+                confirmed=rest.get("confirmed") is True,
                 roster=tuple(_known(row) for row in roster),
             )
     raise WireError("an announcement lacks a field, or holds too much")
@@ -248,6 +269,8 @@ def decode_relay(header: Header, frames: Sequence[bytes]) -> Relay:
     if kind not in _FIXED_INPUTS and kind not in (0, 4):
         raise WireError(f"input type {kind} is not known")
     is_fixed = kind in _FIXED_INPUTS
+    if item_length and not is_fixed:
+        raise WireError("inputs of variable width have no item length")
     if bool(header.flags & HAS_LENGTHS) == is_fixed or len(frames) != 5 - is_fixed:
         raise WireError("lengths come with inputs of variable width, and only with those")
     uid = _text(frames[1])
@@ -298,9 +321,9 @@ def _relayed(row: object, output: bytes) -> RelayedAnswer:
 
 def _entry(row: object) -> RosterEntry:
     match row:
-        case [str() as frontend, str() as address] if 0 < len(frontend) <= MAX_TEXT and len(address) <= MAX_TEXT:
+        case [str() as frontend, str() as address] if can_be_told(RosterEntry(frontend, address)):
             return RosterEntry(frontend, address)
-    raise WireError(f"an entry of a roster is [frontend, address], of at most {MAX_TEXT} letters each")
+    raise WireError(f"an entry of a roster is [frontend, address], of at most {MAX_NAME} and {MAX_ADDRESS} letters")
 
 
 def _known(row: object) -> Known:
@@ -358,7 +381,7 @@ def _load(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers
     if len(frame) > limit:
         raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
     try:
-        value = json.loads(frame)
+        value = json.loads(frame.decode())  # not the bytes: json takes UTF-16, and half of a surrogate pair
         if b"\\u" in frame:  # half of a surrogate pair is no text: whoever writes it out later would fail
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:

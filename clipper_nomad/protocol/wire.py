@@ -33,13 +33,10 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 VERSION = 4
 MAX_BATCH_COUNT = 65_536  # far above any batch limit; bounds what a lying header can make us allocate
@@ -184,7 +181,13 @@ class Result:
     errors: tuple[OutputError, ...]
 
 
-Introduction = TypeVar("Introduction", bound="DataclassInstance")  # a dataclass of texts and flags
+class _Form(Protocol):
+    """A dataclass of texts and flags."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Introduction = TypeVar("Introduction", bound=_Form)
 
 
 def header_of(frame: bytes) -> Header:
@@ -392,7 +395,7 @@ def _json(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers
     if len(frame) > limit:
         raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
     try:
-        value = json.loads(frame)
+        value = json.loads(frame.decode())  # not the bytes: json takes UTF-16, and half of a surrogate pair
         if b"\\u" in frame:  # half of a surrogate pair is no text: whoever writes it out later would fail
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:

@@ -35,7 +35,7 @@ class Roll:
     """Who is there: `live` frontends, the reports of those that answered, and who is in conflict with the store."""
 
     live: int
-    reports: tuple[Mapping[str, Any], ...] = ()  # Any: JSON, form in docs/behaviour.md
+    reports: tuple[Mapping[str, Any], ...] = ()  # Any: JSON, form in docs/behaviour.md, "JSON"
     in_conflict: tuple[str, ...] = ()
 
 

@@ -54,17 +54,27 @@ async def watch_catalog(
     frontend_id: str,
     address: str = "",
     heard: Heard | None = None,
+    is_present: Callable[[], bool] = lambda: True,
     compare_s: float = COMPARE_S,
 ) -> NoReturn:
     """Follow the catalog of `cluster` until cancelled; store outages are waited out.
 
-    With `heard`, this frontend also says that it is there, at `address`, and hears of the others. `accept` and `report`
-    run in this task, between awaits: what the one changes the other sees.
+    With `heard`, this frontend also says, while `is_present`, that it is there, at `address`, and hears of the others.
+    `accept` and `report` run in this task, between awaits: what the one changes the other sees.
     Raises: StoreError: `url` is none of a store; nothing else.
     """
     client = connect(url, retries=0)  # a connection that broke is a gap in what was heard: begin anew
     own = Presence(frontend=frontend_id, address=address)
-    watch = _Watch(client, Keys(cluster), accept=accept, report=report, own=own, heard=heard, compare_s=compare_s)
+    watch = _Watch(
+        client,
+        Keys(cluster),
+        accept=accept,
+        report=report,
+        own=own,
+        heard=heard,
+        is_present=is_present,
+        compare_s=compare_s,
+    )
     try:
         await watch.run(without_password(url))
     finally:
@@ -81,6 +91,7 @@ class _Watch:
         report: Report,
         own: Presence,
         heard: Heard | None,
+        is_present: Callable[[], bool],
         compare_s: float,
     ) -> None:
         self._client = client
@@ -89,6 +100,7 @@ class _Watch:
         self._report = report
         self._own = own
         self._heard = heard
+        self._is_present = is_present
         self._compare_s = compare_s
         self._seen: tuple[str, int] | None = None  # store id and revision of what was handed to accept last
         self._served = 0
@@ -160,7 +172,7 @@ class _Watch:
             await self._show_presence()  # a newcomer has not heard of us
 
     async def _show_presence(self) -> None:
-        if self._heard is not None:
+        if self._heard is not None and self._is_present():
             await self._client.publish(self._keys.frontends, encode_presence(self._own))
 
     async def _obey(self, raw: bytes) -> None:

@@ -19,6 +19,8 @@ from clipper_nomad_frontend.endpoints import Query
 FLUSH_EVERY_S = 0.5
 MOST_LINES_PER_FLUSH = 2_000  # in a storm of errors the log must not become the load
 
+PROBE = "_probe"  # serving.py's app of a deploy's probes; no user's app can have the name
+
 Mode = Literal["off", "slow", "sample", "all"]
 _encode = msgspec.json.Encoder().encode
 
@@ -67,7 +69,7 @@ class AccessLog:
         line = {
             "time": round(self._wall_clock(), 3),
             "event": "query",
-            "app": query.endpoint.name,
+            "app": _app_of(query),
             "outcome": answer.outcome.name.lower(),
             "status": answer.status,
             "ms": round(latency_s * 1000, 3),
@@ -95,3 +97,10 @@ class AccessLog:
             self._stream.write(b"\n".join(self._lines).decode() + "\n")
             self._stream.flush()
             self._lines.clear()
+
+
+def _app_of(query: Query) -> str:
+    """Return the app, or for a probe, which is no app's query, what it is a probe of."""
+    if query.endpoint.name == PROBE and query.dispatch is not None:
+        return f"probe of {query.dispatch.key}"
+    return query.endpoint.name

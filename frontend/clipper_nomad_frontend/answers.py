@@ -16,7 +16,9 @@ from clipper_nomad.state.records import SloPolicy
 NO_CONNECTED_MODELS = "No connected models found for query"
 MISSED_SLO = "Failed to retrieve a prediction response within the specified latency SLO"
 
-LOST, NOT_TAKEN, SPLIT = "lost", "not_taken", "split"  # kinds of answers by which peers decide what to do next
+# kinds of answers by which peers decide what to do next
+LOST, NOT_TAKEN, SPLIT, POISON = "lost", "not_taken", "split", "poison"
+FOR_PEERS = frozenset({LOST, NOT_TAKEN, SPLIT, POISON})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -133,7 +135,9 @@ def poison(model: str) -> Answer:
         f"this input ended two replicas of model '{model}', the second while it was the only one there; it is refused for "
         "ten minutes. The replicas' logs show why"
     )
-    return refused(422, "poison_input", cause)
+    answer = refused(422, "poison_input", cause)
+    answer.kind = POISON
+    return answer
 
 
 def lost(model: str, tries: int) -> Answer:

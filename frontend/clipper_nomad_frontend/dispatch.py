@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_TRIES = 2  # a query is executed at most twice, whatever happens: docs/behaviour.md, "Retries"
 MAX_BATCH_BYTES = 16 * 1024 * 1024  # as the largest HTTP body: one input always fits
+_UNDECIDED = frozenset({Fate.REFUSED, Fate.LOST, Fate.SPLIT})
 MAX_RELAYED = 256  # queries in a batch for a peer, which makes batches of its own from them
 
 
@@ -137,10 +138,14 @@ class VersionDispatch:
             self._answered(query, answers.not_taken(self.record.key), query.arrived)
             return
         self._holds_relayed = True
-        if is_alone:
-            self._suspects.append(query)
-        else:
+        if not is_alone:
             self.submit(query)
+        elif self._poison and self._poison.refuses(query.data, query.item_length, query.arrived):
+            self._answered(query, answers.poison(self.record.key), query.arrived)
+        elif len(self._suspects) >= self._bounds.queries:
+            self._answered(query, answers.not_taken(self.record.key), query.arrived)
+        else:
+            self._suspects.append(query)
 
     def _estimate_wait(self) -> None:
         self._wait_per_query_s = self.limit.per_query_s / max(1, len(self.replicas.ready))
@@ -377,12 +382,20 @@ class VersionDispatch:
         for query, row in zip(batch.queries, rows, strict=True):
             if query.is_done:
                 continue
+            if row.fate in _UNDECIDED and now > query.arrived + query.endpoint.patience_s:  # its timer did not come first
+                answer = query.endpoint.out_of_patience(query, has_replica=True, model=self.record.key)
+                self._answered(query, answer, now)
+                continue
             match row.fate:
                 case Fate.ANSWERED:
                     self._answer_all(replica_headers(self.record.key, row.replica), [query], [text_as_json(row.output)], now)
                 case Fate.FAILED:
+                    if row.kind == answers.POISON and batch.is_alone:
+                        self._poison.add(query.data, query.item_length, now)
                     answer = answers.relayed_failure(row.status, row.error, row.cause, row.kind)
                     self._answered(query, answer, now)
+                case Fate.REFUSED if self._is_removed:  # nothing waits here any more
+                    self._answered(query, answers.not_taken(self.record.key), now)
                 case Fate.REFUSED:
                     refused.append(query)
                 case Fate.LOST | Fate.SPLIT:
@@ -444,7 +457,7 @@ class VersionDispatch:
                 continue
             if splits and self._may_retry(query):
                 self._retry_alone(query)
-            elif splits and query.endpoint.is_relay:
+            elif splits and query.endpoint.is_relay and self.record.retry:
                 self._answered(query, answers.split(self.record.key), now)
             else:
                 self._failed(replica, query, error, now)

@@ -44,6 +44,8 @@ class Endpoint:
 
     def out_of_patience(self, query: Query, *, has_replica: bool, model: str) -> Answer:
         """Return the answer of a query that no output came for in time."""
+        if self.is_relay:  # its own frontend keeps the time, and knows what the client is to get
+            return answers.lost(model, query.tries) if query.tries else answers.not_taken(model)
         if not has_replica:
             return answers.no_replica(self.policy, query.query_id, self.default_output, model)
         if self.policy == "late":

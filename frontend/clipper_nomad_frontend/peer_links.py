@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DIAL_S = 2.0  # for the connection and the welcome, each
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+REST_S = 20.0  # before an address that led where a link stands already is tried again: it may be a proxy's
 MAX_FRAMES = 8
 MAX_MESSAGES_PER_WAKE = 64
 _ENDED = (
@@ -58,6 +59,8 @@ _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
 _numbers = itertools.count()
+
+Context = zmq.Context[zmq.Socket[bytes]]
 
 
 class Stage(enum.Enum):
@@ -86,9 +89,7 @@ class LinkListener(Protocol):
 class PeerLink:
     """The link to one peer, through as many connections as it takes. `frontend` is "" until the peer said who it is."""
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], address: str, hello: PeerHello, listener: LinkListener
-    ) -> None:
+    def __init__(self, context: Context, address: str, hello: PeerHello, listener: LinkListener) -> None:
         self.address = address
         self.frontend = ""
         self.stage = Stage.WAITING
@@ -136,19 +137,27 @@ class PeerLink:
         self._drop(linger_ms=200)
         self.stage = Stage.CLOSED
 
+    def rest(self, now: float) -> None:
+        """Give up a link that just opened and is of no use, and dial again much later."""
+        self._drop()
+        self.stage, self._due = Stage.WAITING, now + REST_S * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, no secret
+
     def _dial(self, now: float) -> None:
+        self.stage, self._due = Stage.DIALING, now + DIAL_S
+        try:
+            self._connect()
+        except (zmq.ZMQError, ValueError) as exc:  # no address, no descriptors left: the other links must not suffer
+            self._lose(now, str(exc))
+
+    def _connect(self) -> None:
         socket = self._socket = self._context.socket(zmq.DEALER)
         for option, value in _OPTIONS.items():
             socket.setsockopt(option, value)
         monitor = self._monitor = socket.get_monitor_socket(_ENDED | _STANDS, addr=f"inproc://peer-monitor-{next(_numbers)}")
-        self.stage, self._due = Stage.DIALING, now + DIAL_S
         self._loop.add_reader(monitor.fileno(), self._on_monitor)
         self._loop.add_reader(socket.fileno(), self._drain)
         self._on_monitor()  # libzmq signals only a reader that has found nothing
-        try:
-            socket.connect(self.address)
-        except zmq.ZMQError as exc:
-            self._lose(now, str(exc))
+        socket.connect(self.address)
 
     def _on_monitor(self) -> None:
         while self._monitor is not None:
@@ -228,10 +237,11 @@ class PeerLink:
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        if socket is None or monitor is None:
+        if socket is None:
             return
-        self._loop.remove_reader(socket.fileno())
-        self._loop.remove_reader(monitor.fileno())
-        socket.disable_monitor()
-        monitor.close(0)
+        if monitor is not None:
+            self._loop.remove_reader(socket.fileno())
+            self._loop.remove_reader(monitor.fileno())
+            socket.disable_monitor()
+            monitor.close(0)
         socket.close(linger_ms)

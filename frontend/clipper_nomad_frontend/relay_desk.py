@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer
 from clipper_nomad_frontend import answers
@@ -47,7 +48,8 @@ def row_of(answer: Answer) -> RelayedAnswer:
     """Return what the peer is told of a query with this answer."""
     if answer.status == 200:
         replica = answer.headers.partition(_REPLICA)[2].partition(b"\r\n")[0]
-        return RelayedAnswer(fate=Fate.ANSWERED, replica=replica.decode(), output=answers.output_of(answer))
+        name = unquote(replica.decode())  # as the replica said it: the peer quotes it for its own header
+        return RelayedAnswer(fate=Fate.ANSWERED, replica=name, output=answers.output_of(answer))
     fate = _FATES.get(answer.kind, Fate.FAILED)
     error = str(json.loads(answer.body)["error"])
     return RelayedAnswer(fate=fate, status=answer.status, error=error, cause=answer.cause, kind=answer.kind)

@@ -1,4 +1,4 @@
-"""The model channel: one ZeroMQ ROUTER that every replica connects to. The only file here that touches ZeroMQ.
+"""The model channel: one ZeroMQ ROUTER that every replica connects to. Only it and peer_links.py touch ZeroMQ.
 
 Frames in → messages to the Listener; batches out. libzmq's own heartbeats find dead links (its I/O thread needs no GIL);
 the socket monitor tells of a lost connection within milliseconds and names it by its file descriptor, which the hello's
@@ -19,7 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from clipper_nomad.protocol import wire
-from clipper_nomad.protocol.mesh_messages import PeerHello, Terms, decode_hello, encode_relay
+from clipper_nomad.protocol.mesh_messages import MAX_ROSTER, PeerHello, Terms, decode_hello, encode_relay
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
 from clipper_nomad.state.records import MICROS
 from clipper_nomad_frontend.endpoints import Query
@@ -74,6 +74,7 @@ class Router:
         self._bad: dict[bytes, int] = {}
         self._again: asyncio.Handle | None = None
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, 4 * MAX_ROSTER)  # a link to a peer takes three; libzmq's default is 1023
         socket = self._socket = self.context.socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.LINGER, 0)
@@ -269,7 +270,10 @@ class Router:
     def _lose(self, routing_id: bytes) -> None:
         self._known.discard(routing_id)
         self._bad.pop(routing_id, None)
-        self._listener.on_disconnect(routing_id)
+        try:
+            self._listener.on_disconnect(routing_id)
+        except Exception:  # a bug in what the loss set off must not leave the other losses unread
+            log.exception("the end of a connection was not taken")
 
 
 def _terms(query: Query, now: float) -> Terms:

@@ -32,6 +32,7 @@ from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.report import frontend_report
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.serving import Serving
+from clipper_nomad_frontend.shared_listener import SharedListener
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Server:
             toolkit=self._toolkit,
             http=self._http_address,
             is_draining=self._is_draining,
+            peers=self._mesh.report(),
         )
 
     async def serve(self) -> None:
@@ -117,7 +119,7 @@ class Server:
             )
             listening = _listen(settings.http)
             self._http_address = _host_and_port(listening)
-            server = await loop.create_server(lambda: PredictConnection(http), sock=listening, backlog=BACKLOG)
+            server = await self._accept_on(listening, http)
             ticking = asyncio.create_task(self._tick(http))
             stack.push_async_callback(_cancel, ticking)
             gc.collect()
@@ -129,6 +131,19 @@ class Server:
         self._router.close()
         self._access_log.flush()
 
+    async def _accept_on(self, listening: socket.socket, http: HttpServerState) -> asyncio.Server | SharedListener:
+        loop = asyncio.get_running_loop()
+        if self._settings.share is None:
+            return await loop.create_server(lambda: PredictConnection(http), sock=listening, backlog=BACKLOG)
+        shared = SharedListener(
+            listening,
+            self._settings.share,
+            protocol=lambda: PredictConnection(http),
+            open_here=lambda: len(http.connections),
+        )
+        http.on_connections_changed = shared.note
+        return shared
+
     async def _watch(self, store_url: str) -> None:
         await watch_catalog(
             store_url,
@@ -138,6 +153,7 @@ class Server:
             frontend_id=self._settings.frontend_id,
             address=self._mesh.roster.own.address,
             heard=self._mesh.heard,
+            is_present=lambda: not self._is_draining,
         )
 
     @staticmethod
@@ -152,17 +168,19 @@ class Server:
             os._exit(130)  # asked twice: at once
         self._stop.set()
 
-    async def _drain(self, server: asyncio.Server) -> None:
+    async def _drain(self, server: asyncio.Server | SharedListener) -> None:
         """Answer what is owed, until there is nothing or the time is up."""
         assert self._http is not None  # noqa: S101  # it is up, or there was nothing to drain
         log.info("draining", extra={"connections": len(self._http.connections)})
         self._is_draining = True
         self._mesh.drain()
+        if isinstance(server, SharedListener):
+            server.step_back()
         self._http.drain(time.monotonic())
         deadline = time.monotonic() + self._settings.drain_s
         await asyncio.sleep(min(LATE_ACCEPT_S, self._settings.drain_s))
         server.close()
-        while self._http.connections and time.monotonic() < deadline:
+        while (self._http.connections or self._serving.owes_answers) and time.monotonic() < deadline:
             self._http.tick(time.monotonic(), time.time())
             await asyncio.sleep(0.05)
         if self._http.connections:

@@ -104,7 +104,7 @@ class Serving:
         dispatch.submit(query)
         if len(query.endpoint.owed) == 1 and dispatch.last_batch_size <= 1:  # one client at a time: nobody to gather
             dispatch.pump(query.arrived)
-            self._watch_progress()
+            self.watch_progress()
             return
         self._to_pump.add(dispatch)
         self._arrived += 1
@@ -136,7 +136,7 @@ class Serving:
         for dispatch in self._to_pump:
             dispatch.pump(now)
         self._to_pump.clear()
-        self._watch_progress()
+        self.watch_progress()
 
     def answered(self, query: Query, answer: Answer, now: float) -> None:
         """Give `query` its one answer."""
@@ -147,7 +147,7 @@ class Serving:
         counters.outcomes[answer.outcome] += 1
         latency = now - query.arrived
         counters.latency.observe(latency)
-        if answer.outcome or self._access_log.notes_answered:
+        if (answer.outcome or self._access_log.notes_answered) and not query.endpoint.is_relay:
             self._access_log.note(query, answer, latency)
         try:
             query.sink.take(query, answer)
@@ -199,7 +199,7 @@ class Serving:
             if runs_out < self._expiry_at:
                 self._expire_at(runs_out)
         dispatch.pump(now)
-        self._watch_progress()
+        self.watch_progress()
         return queries
 
     def _guest_endpoint(self, terms: Terms, record: ModelVersion) -> Endpoint:
@@ -254,9 +254,10 @@ class Serving:
                 del self._waiting[routing_id]
                 self._reject(routing_id, hello, "its version is not in the catalog; was it deployed to this cluster?")
         if is_busy or self._waiting:
-            self._watch_progress()
+            self.watch_progress()
 
-    def _watch_progress(self) -> None:
+    def watch_progress(self) -> None:
+        """See to it that replicas with work in hand are looked at. To be called after any pump."""
         if self._progress is None:
             self._progress = self._loop.call_later(PROGRESS_CHECK_S, self._check_progress)
 
@@ -322,6 +323,10 @@ class Serving:
             self.router.send_control(replica.session, MessageType.DRAIN)
         for query in dispatch.take_waiting():
             query.dispatch = None
+            if query.endpoint.is_relay:  # its own frontend knows what becomes of it
+                answer = query.endpoint.out_of_patience(query, has_replica=False, model=dispatch.record.key)
+                self.answered(query, answer, self._clock())
+                continue
             successor = self._current.get(query.endpoint.link or "") if query.pinned_version is None else None
             if query.tries > 0:  # it may be what ended its replica: it is no other version's business
                 self.answered(query, answers.lost(dispatch.record.key, query.tries), self._clock())
@@ -362,7 +367,7 @@ class Serving:
             self._admit(routing_id, hello)
         else:
             self._waiting[routing_id] = (hello, self._clock())
-            self._watch_progress()
+            self.watch_progress()
 
     def _admit(self, routing_id: bytes, hello: Hello) -> None:
         assert self.router is not None  # noqa: S101  # it is who called
@@ -384,7 +389,7 @@ class Serving:
         dispatch.join(session)
         log.info("replica joined", extra={"model": record.key, "replica": hello.replica})
         dispatch.pump(self._clock())
-        self._watch_progress()
+        self.watch_progress()
 
     def _reject(self, routing_id: bytes, hello: Hello, reason: str) -> None:
         assert self.router is not None  # noqa: S101  # there is a peer, so there is a router
@@ -454,6 +459,10 @@ class Serving:
         yield "sessions", "Replicas connected to this frontend.", float(len(self.sessions))
         yield "waiting_replicas", "Replicas whose version the catalog does not know.", float(len(self._waiting))
         yield "catalog_revision", "Revision served.", float(self.snapshot.revision if self.snapshot else -1)
+
+    def knows(self, routing_id: bytes) -> bool:
+        """Return whether a replica introduced itself on this connection."""
+        return routing_id in self._waiting or self.sessions.find(routing_id) is not None
 
     def waiting_hellos(self) -> list[Hello]:
         """Replicas that wait for a catalog which knows their version."""

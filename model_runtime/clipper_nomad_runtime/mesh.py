@@ -19,12 +19,10 @@ from itertools import count
 from math import inf
 
 from clipper_nomad_runtime.link import LONGEST_PAUSE_S, Link, Roster, Stage, Way
+from clipper_nomad_runtime.search_pace import SearchPace
 
 MAX_LINKS = 8  # frontends a replica links to, of however many: with all of them the mesh would be unbounded
-SEARCHES_AT_ONCE = 3 * MAX_LINKS  # dials in search of frontends that may be spent without a pause; then one in
-SEARCH_EVERY_S = 2.0  # on average: a frontend in the roster to which the proxy has no route must not cause a storm
-FIRST_SEARCH_PAUSE_S = 0.05  # after MAX_LINKS dials in vain: the proxy may be about to learn a route
-SEARCH_PAUSE_GROWS = 1.2
+FIRST_SEARCH_PAUSE_S = 0.05  # after a dial of a proxy that led nowhere; twice as long each time
 SEED_PAUSE_S = 30.0  # the longest, for a seed that leads nowhere while other links stand
 DIRECT_PATIENCE = 2  # dials of an address that never answered, then `auto` looks for its frontend through a proxy
 WORKED_PATIENCE = 8  # the same, for one that did answer: it is more likely to be down than out of reach
@@ -54,9 +52,9 @@ class _Seed:
 class _Reach:
     """How dialling the address of one wanted frontend went."""
 
-    def __init__(self, address: str, *, is_usable: bool) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self.is_usable = is_usable
+        self.is_usable = address.startswith(("tcp://", "ipc://"))
         self.failed = 0  # dials in a row
         self.worked = False
         self.next_at = -inf
@@ -92,10 +90,7 @@ class Mesh:
         self._own_addresses: frozenset[str] = frozenset()  # each of one frontend: no proxy's
         self._reach: dict[str, _Reach] = {}  # of the wanted
         self._settled: set[str] = set()  # frontends that refused this replica for good, or sent it away
-        self._tokens = SEARCHES_AT_ONCE
-        self._token_at = inf
-        self._in_vain = 0  # searches in a row
-        self._search_at = -inf
+        self._pace = SearchPace(most, jitter=jitter)
         self._turns = count()
 
     # ---- what happened ---------------------------------------------------------------------------------------------
@@ -124,7 +119,7 @@ class Mesh:
         if link.way is Way.DIRECT:
             self._note_direct(link, now)
         elif link.way is Way.PROXY:
-            self._in_vain = self._in_vain + 1 if link.is_surplus else 0
+            self._pace.met(is_new=not link.is_surplus)
             for seed in self._seeds_at(link.address):
                 seed.search_pause_s = FIRST_SEARCH_PAUSE_S
         if not link.is_surplus:
@@ -184,9 +179,9 @@ class Mesh:
         return sum(link.stage is Stage.OPEN for link in self.links)
 
     @property
-    def by_proxy_count(self) -> int:
-        """How many of the wanted frontends could not be dialled at their own address."""
-        return sum(self._mode is Mode.AUTO and self._has_given_up(reach) for reach in self._reach.values())
+    def by_proxy(self) -> list[str]:
+        """The wanted frontends that could not be dialled at their own address."""
+        return [name for name, reach in self._reach.items() if self._mode is Mode.AUTO and self._has_given_up(reach)]
 
     def _clear_away(self) -> None:
         """Forget the links that are gone, and remember why they are."""
@@ -199,7 +194,9 @@ class Mesh:
             was_sent_away = link.was_sent_away and not link.is_surplus
             self.refusal = link.refusal or self.refusal
             self.was_sent_away |= was_sent_away
-            if link.expected and (was_sent_away or link.refusal is not None):
+            if was_sent_away:
+                self._settled.add(link.frontend)
+            elif link.refusal is not None and link.way is Way.DIRECT:  # a refusal does not say whose it is
                 self._settled.add(link.expected)
 
     def _read_rosters(self, now: float) -> None:
@@ -219,28 +216,25 @@ class Mesh:
         self._reach = {frontend: self._reach_of(frontend) for frontend in self.wanted}
         news = set(self.wanted) - set(before)
         if news:
-            self._in_vain = 0
+            self._pace.hurry()
         for seed in self._seeds:
             if seed.link is not None and any(seed.address == self._known[frontend] for frontend in news):
                 seed.link.hasten(now)
 
     def _reach_of(self, frontend: str) -> _Reach:
         address = self._known[frontend]
-        is_usable = address in self._own_addresses and address.startswith(("tcp://", "ipc://"))
         reach = self._reach.get(frontend)
-        if reach is not None and (reach.address, reach.is_usable) == (address, is_usable):
-            return reach
-        return _Reach(address, is_usable=is_usable)
+        return reach if reach is not None and reach.address == address else _Reach(address)
 
     def _give_up(self) -> list[Link]:
         """Take away the direct links that are not wanted any more, before they have said hello: nothing is lost then."""
-        linked = self._linked
+        settled = self._linked | self._settled
         given_up = []
         for link in self.links:
             if link.way is not Way.DIRECT or link.stage not in {Stage.WAITING, Stage.DIALING}:
                 continue
             reach = self._reach.get(link.expected)
-            is_hopeless = reach is None or reach.address != link.address or link.expected in linked
+            is_hopeless = reach is None or reach.address != link.address or link.expected in settled
             if is_hopeless or (link.failed_dials and reach is not None and self._has_given_up(reach)):
                 link.leave()
                 given_up.append(link)
@@ -279,33 +273,18 @@ class Mesh:
 
     def _search(self, now: float) -> None:
         """Dial seeds again for the frontends that are missing and cannot be dialled themselves."""
-        self._take_tokens(now)
         sought = [frontend for frontend in self._missing() if self._has_given_up(self._reach[frontend])]
-        if not sought or not self.open_count:
-            return
         seeds = [seed for seed in self._seeds if not seed.is_done and seed.address not in self._own_addresses]
+        if not seeds or not self.open_count:
+            return
         for _ in range(len(sought) - len(self._under_way(Way.PROXY))):
-            free = [seed for seed in seeds if now >= seed.search_at]
-            if not self._tokens or now < self._search_at or not free:
-                free_at = min((seed.search_at for seed in seeds), default=inf)
-                token_at = -inf if self._tokens else self._token_at
-                self.due = min(self.due, max(free_at, token_at, self._search_at))
+            ready_at = max(self._pace.ready_at(now), min(seed.search_at for seed in seeds))
+            if ready_at > now:
+                self.due = min(self.due, ready_at)
                 return
-            if self._tokens == SEARCHES_AT_ONCE:
-                self._token_at = now + self._token_pause()
-            self._tokens -= 1
+            free = [seed for seed in seeds if now >= seed.search_at]
+            self._pace.dialled(now)
             self._add(free[next(self._turns) % len(free)].address, Way.PROXY)
-            if self._in_vain >= self._most:
-                grown = FIRST_SEARCH_PAUSE_S * SEARCH_PAUSE_GROWS ** (self._in_vain - self._most)
-                self._search_at = now + min(grown, SEARCH_EVERY_S) * (0.5 + 0.5 * self._jitter())
-
-    def _take_tokens(self, now: float) -> None:
-        while self._tokens < SEARCHES_AT_ONCE and now >= self._token_at:
-            self._tokens += 1
-            self._token_at += self._token_pause()
-
-    def _token_pause(self) -> float:
-        return SEARCH_EVERY_S * (0.5 + self._jitter())
 
     # ---- looking -----------------------------------------------------------------------------------------------------
 

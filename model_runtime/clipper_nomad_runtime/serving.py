@@ -27,7 +27,7 @@ from clipper_nomad.protocol.wire import (
 )
 from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer
 from clipper_nomad_runtime.hang import HangWatch
-from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Roster, Stage, Way
+from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Roster, Stage
 from clipper_nomad_runtime.mesh import Mesh
 from clipper_nomad_runtime.metrics import Metrics
 from clipper_nomad_runtime.predict import Predictor
@@ -35,6 +35,7 @@ from clipper_nomad_runtime.stopping import Exit, StopRequest
 
 FRESH_S = 0.001  # a predict longer than this may have let batches arrive meanwhile: they count as backlog
 MAX_ROUNDS = 256  # of reading before a batch begins, so that no sender keeps the model from working
+PARTING_S = 0.25  # a double stays so long after its last result: it must be read before the end of its connection is heard
 
 log = logging.getLogger(__name__)
 
@@ -217,10 +218,11 @@ class Serving:
         if self._drain_by == inf and self._mesh.is_due(now):
             for link in self._mesh.plan(now):
                 self._close(link)
-                log.info("frontend given up", extra={"frontend": link.expected, "address": link.address})
+                if link.expected not in self._mesh.wanted:
+                    log.info("frontend given up", extra={"frontend": link.expected, "address": link.address})
         for link in self._mesh.links:
             self._tend(link, now)
-        self._metrics.set_links(self._mesh.open_count, len(self._mesh.wanted), self._mesh.by_proxy_count)
+        self._metrics.set_links(self._mesh.open_count, len(self._mesh.wanted), len(self._mesh.by_proxy))
         due = self._mesh.due if self._drain_by == inf else self._drain_by
         self._tend_at = min(self._tend_at, due, *(link.due for link in self._mesh.links))
         if self._is_over():
@@ -247,7 +249,9 @@ class Serving:
         connection.read_alarm()
         if connection.is_lost:
             self._lose(link, "its connection ended")
-        elif link.is_finished:
+        elif link.is_finished and link.is_surplus and link.due == inf:
+            link.due = now + PARTING_S
+        elif link.is_finished and (now >= link.due or not link.is_surplus):
             self._close(link, linger_s=LAST_WORDS_S)
             link.leave()
             self._mesh.stir()
@@ -304,8 +308,8 @@ class Serving:
         if was_serving:
             fields = {"frontend": link.frontend, "address": link.address, "reason": why, "forgotten": forgotten}
             log.warning("frontend lost", extra=fields)
-        elif link.failed_dials == 1 and link.way is not Way.PROXY and not link.is_surplus:  # the first of a row
-            log.info("no frontend at this address yet", extra={"address": link.address, "reason": why})
+        elif link.failed_dials == 1 and link.stage is Stage.WAITING and link.expected not in self._mesh.by_proxy:
+            log.info("no frontend at this address yet", extra={"address": link.address, "reason": why})  # the first of a row
 
     def _close(self, link: Link, *, linger_s: float = 0.0) -> None:
         connection = self._connections.pop(link, None)

@@ -41,7 +41,7 @@ def replica() -> None:
     """Behave as the bundle says.
 
     serve · write (a file) · fork (with a child of its own) · once (ready, then exit 1) · hang · raise, settings, missing
-    (exit 1, 2, 3)
+    (exit 1, 2, 3) · exit (3, without a word) · flood (its log, wait until that is emptied, raise)
     """
     folder = Path(os.environ["CLIPPER_MODEL_PATH"])
     what = (folder / "func.pkl").read_text()
@@ -49,13 +49,22 @@ def replica() -> None:
     if what == "raise":
         raise ValueError("the weights are not a matrix")
     if what in {"settings", "missing"}:
-        sys.exit({"settings": 2, "missing": 3}[what])
+        code, why = {"settings": (2, "CLIPPER_RPC_ADDRESSES is ''"), "missing": (3, "ModuleNotFoundError: No module")}[what]
+        sys.stderr.write(f"{why}\n")
+        sys.exit(code)
+    if what == "exit":
+        os._exit(3)
     if what == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if what == "write":
         Path("written-by-the-model").write_text("a checkpoint, a core dump")
     if what == "fork" and os.fork() == 0:
         os.execvp("sleep", ["sleep", "1000"])  # noqa: S606, S607  # a process that is not ours
+    if what == "flood":
+        sys.stderr.write("drop\n" * (2 << 20))
+        while os.fstat(2).st_size > 1 << 20:
+            time.sleep(0.01)
+        raise ValueError("after the flood")
     Path(os.environ["CLIPPER_READY_FILE"]).write_text("READY")
     if what == "once":
         sys.exit(1)

@@ -107,6 +107,19 @@ def test_while_the_store_is_away_writes_are_refused_and_reads_are_marked(
     assert stale.json() == ["app"]
 
 
+def test_while_the_store_is_away_nobody_knows_which_images_are_in_use(
+    one_store_server: StoreServer, admin: AdminServer
+) -> None:
+    client = admin.client()
+    client.add_version(NewVersion(name="m", version="1", input_type="doubles", image="bundle:x", staged=True))
+    known = client.images()
+
+    one_store_server.kill()
+
+    assert known == frozenset({"bundle:x"})
+    assert client.images() is None
+
+
 def test_a_client_waits_for_a_store_that_comes_back(admin: AdminServer, one_store_server: StoreServer) -> None:
     one_store_server.kill()
     restart = threading.Thread(target=one_store_server.start)

@@ -219,7 +219,13 @@ class Loading:
         (exits.predict, None, "exit code"),
         (Loading(int, "no number"), None, "invalid literal for int()"),
         (Loading(os._exit, 7), None, "exit code 7"),
-        (Loading(importlib.import_module, "no_such_module"), None, "No module named 'no_such_module'"),
+        (Loading(os._exit, 3), None, "m-2-0 ended with exit code 3; it logged nothing"),
+        (lambda _: os._exit(3), [1.0], "m-2-0 ended with exit code 3; the last line it logged"),
+        (
+            Loading(importlib.import_module, "no_such_module"),
+            None,
+            "lacks a package: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
     ],
     ids=[
         "wrong count",
@@ -229,6 +235,8 @@ class Loading:
         "exits",
         "raises on load",
         "exits on load",
+        "exits on load with a code of ours",
+        "exits in the first call with a code of ours",
         "import",
     ],
 )

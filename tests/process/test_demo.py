@@ -58,6 +58,8 @@ def test_a_demo_that_is_interrupted_leaves_nothing(newcomer: User) -> None:
 
     said = interrupted(process, lambda: process.send_signal(signal.SIGINT))
 
-    assert said.exit_code == 130
+    # CPython 3.12 ends by the signal itself if that came while a C extension ran code, as scikit-learn's imports do,
+    # also where the exception was handled; a shell shows 130 for both
+    assert said.exit_code in {130, -signal.SIGINT}
     assert "Traceback" not in said.stderr
     newcomer.home.assert_nothing_left()

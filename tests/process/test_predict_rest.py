@@ -8,6 +8,7 @@ import email.utils
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -386,3 +387,18 @@ def test_the_log_names_what_went_wrong_and_no_input() -> None:
         assert [line["request_id"] for line in lines] == ["single", "several", "several"]
         assert {line["cause"] for line in lines} == {NO_MODEL}
         assert "12345" not in frontend.log
+
+
+def test_the_log_names_a_deploys_probe_and_its_version_instead_of_an_app() -> None:
+    with Frontend(a_version(), ACCESS_LOG="slow") as frontend, ThreadPoolExecutor(1) as background:
+        with PeerReplica(frontend.rpc, holds=True) as peer:
+            asked = background.submit(frontend.ask, "POST", "/_clipper/probe/m/1", b'{"input": [1.0]}')
+            peer.wait_for_batches()
+            peer.fail(OutputError(0, ErrorKind.RAISED, "ValueError: no such thing", "tb-17"))
+            assert asked.result(10).status == 500
+        frontend.terminate()
+        assert frontend.exit_code() == 0
+
+        (line,) = [json.loads(line) for line in frontend.log.splitlines() if line.startswith("{")]
+        assert (line["app"], line["model"]) == ("probe of m:1", "m:1")
+        assert "_probe" not in frontend.log

@@ -7,7 +7,6 @@ The loads come in an open loop: queries are sent when they are due, whatever the
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 import time
@@ -19,11 +18,11 @@ import cloudpickle
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.checked_answers import Answer, Query, Record, Tally, Verdict
-from benchmarks.checked_load import CheckingClient, Shape
+from benchmarks.checked_answers import Verdict
 from benchmarks.rig import Rig
 from benchmarks.rig_plan import Plan, Served
 from tests.process.frontends import a_version, an_app
+from tests.process.steady_load import SteadyLoad
 from tests.waiting import until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
@@ -45,43 +44,8 @@ def slow_sums(inputs: NDArray[Any]) -> NDArray[Any]:
     return sums
 
 
-class Load:
-    """A load in an open loop that checks every answer, and keeps what is needed of when it came."""
-
-    def __init__(self, rig: Rig, *, connections: int = 256, max_pipeline: int = 1) -> None:
-        self.missed: list[Record] = []  # what was late or no true answer
-        self.answered = 0
-        self.started_at = time.monotonic()
-        shape = Shape(connections=connections, pipelining_share=1.0, max_pipeline=max_pipeline, timeout_s=30)
-        self._client = CheckingClient(
-            rig.addresses, make_query=self._make_query, check=self._check, shape=shape, on_record=self._note
-        )
-
-    async def run(self, *, rate_per_s: float, seconds: float) -> Tally:
-        return await self._client.run_open(rate_per_s=rate_per_s, seconds=seconds)
-
-    @staticmethod
-    def _make_query(number: int) -> Query:
-        return Query(number, "/a/predict", json.dumps({"input": [number, 0.5]}).encode())
-
-    @staticmethod
-    def _check(query: Query, answer: Answer) -> Verdict:
-        body = json.loads(answer.body)
-        if answer.status != 200:
-            return Verdict.ERROR
-        if body["default"]:
-            return Verdict.DEFAULT
-        return Verdict.RIGHT if body["output"] == query.number + 0.5 else Verdict.WRONG
-
-    def _note(self, record: Record) -> None:
-        self.answered += 1
-        if record.verdict is not Verdict.RIGHT or record.is_late:
-            self.missed.append(record)
-
-    def on_time_share(self, *, rate_per_s: float, due_from: float, due_until: float) -> float:
-        """Return the share on time of the queries that were due in that time."""
-        due = rate_per_s * (due_until - due_from)
-        return 1 - sum(due_from <= record.started_at < due_until for record in self.missed) / due
+def load_on(rig: Rig, *, connections: int = 256, max_pipeline: int = 1) -> SteadyLoad:
+    return SteadyLoad(rig.addresses, app="a", connections=connections, max_pipeline=max_pipeline)
 
 
 @pytest.fixture
@@ -120,7 +84,7 @@ async def answered_by_replicas(rig: Rig) -> int:
 
 
 async def test_no_query_fails_when_one_of_two_replicas_is_killed(rig: Rig) -> None:
-    load = Load(rig)
+    load = load_on(rig)
     running = asyncio.create_task(load.run(rate_per_s=100, seconds=4))
     await until(lambda: load.answered > 100, "a second of load")
 
@@ -133,7 +97,7 @@ async def test_no_query_fails_when_one_of_two_replicas_is_killed(rig: Rig) -> No
 
 
 async def test_a_stopped_replica_is_out_in_time_and_back_without_a_restart(rig: Rig) -> None:
-    load = Load(rig)
+    load = load_on(rig)
     running = asyncio.create_task(load.run(rate_per_s=100, seconds=6))
     await until(lambda: load.answered > 100, "a second of load")
 
@@ -152,7 +116,7 @@ async def test_a_stopped_replica_is_out_in_time_and_back_without_a_restart(rig: 
 
 async def test_after_a_stall_at_half_load_queries_are_on_time_again_within_a_second(rig: Rig) -> None:
     rate = CAPACITY_PER_S / 2
-    load = Load(rig)
+    load = load_on(rig)
     running = asyncio.create_task(load.run(rate_per_s=rate, seconds=6))
     await until(lambda: load.answered > 2 * rate, "two seconds of load")
 
@@ -172,7 +136,7 @@ async def test_after_a_stall_at_half_load_queries_are_on_time_again_within_a_sec
 
 async def test_at_more_load_than_capacity_the_share_on_time_is_what_capacity_allows(rig: Rig) -> None:
     rate = 1.25 * CAPACITY_PER_S
-    load = Load(rig, max_pipeline=32)
+    load = load_on(rig, max_pipeline=32)
 
     running = asyncio.create_task(load.run(rate_per_s=rate, seconds=OVERLOAD_S))
     await until(lambda: load.answered > CAPACITY_PER_S, "batches as large as they get")

@@ -125,6 +125,17 @@ def test_a_line_names_the_model_that_was_asked() -> None:
     assert log.lines()[0]["model"] == "m:1"
 
 
+def test_a_probe_is_named_as_what_it_is() -> None:
+    log = Log("slow")
+    asked = query(endpoint(module.PROBE))
+    asked.dispatch = cast("VersionDispatch", SimpleNamespace(key="m:1"))
+    with log.loop.running():
+        log.log.note(asked, FAILED, 0.0)
+    log.log.flush()
+
+    assert log.lines()[0]["app"] == "probe of m:1"
+
+
 def test_a_request_id_and_a_cause_may_hold_anything() -> None:
     log = Log("slow")
     asked = query(endpoint())

@@ -115,6 +115,14 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
     assert "Error" in said.stderr
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "65"])
+def test_a_number_of_frontends_that_cannot_be_is_wrong_usage_that_says_which_can(count: str) -> None:
+    said = run("up", "--local", "--frontends", count)
+
+    assert said.exit_code == 2
+    assert "1<=x<=64" in said.stderr
+
+
 def test_up_without_local_says_what_this_version_can_do() -> None:
     said = run("up")
 

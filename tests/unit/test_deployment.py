@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clipper_nomad.admin.client import AdminClient, Frontends, NewVersion, Probe, Staged
-from clipper_nomad.connection.deployment import Plan, Rollout
+from clipper_nomad.connection.deployment import Plan, Rollout, withdraw_unused
 from clipper_nomad.container_manager import ContainerManager, Failure
 from clipper_nomad.errors import AdminRefused, AdminUnreachable, DeployFailed, StackError
 from clipper_nomad.protocol.datatypes import InputType
@@ -45,8 +45,14 @@ class Manager:
     def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
         self._note("stop", dict(models))
 
+    def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        self._note("forget", dict(models))
+
     def model_failure(self, name: str, version: str) -> Failure | None:
         return self.failure
+
+    def withdraw_bundle(self, image: str) -> None:
+        self._note("withdraw", image)
 
     def _note(self, what: str, *about: object) -> None:
         self.calls.append((what, *about))
@@ -65,6 +71,7 @@ class Admin(AdminClient):
         self.calls = calls
         self.fails: dict[str, BaseException] = {}
         self.catalogs: list[list[dict[str, Any]]] = [[]]  # versions
+        self.in_use: frozenset[str] | None = frozenset()
         self.reports = [READY]
         self.probes: list[list[Probe]] = [[ANSWERED]]
 
@@ -89,6 +96,10 @@ class Admin(AdminClient):
     def catalog(self) -> Mapping[str, Any]:
         self._note("read")
         return {"versions": self.catalogs.pop(0) if len(self.catalogs) > 1 else self.catalogs[0]}
+
+    def images(self) -> frozenset[str] | None:
+        self._note("ask")
+        return self.in_use
 
     def _note(self, what: str, *about: object) -> None:
         self.calls.append((what, *about))
@@ -154,7 +165,7 @@ def test_a_version_that_is_refused_starts_nothing() -> None:
     assert rig.steps == ["read", "register"]
 
 
-UNDONE = ["discard", "stop"]
+UNDONE = ["discard", "stop", "forget"]
 
 
 def test_replicas_that_cannot_be_started_are_undone() -> None:
@@ -163,7 +174,7 @@ def test_replicas_that_cannot_be_started_are_undone() -> None:
 
     assert rig.fails_with(StackError).args == ("no room",)
     assert rig.steps == ["read", "register", "start", *UNDONE]
-    assert rig.calls[-1] == ("stop", {"m": ["2"]})
+    assert rig.calls[-2:] == [("stop", {"m": ["2"]}), ("forget", {"m": ["2"]})]
 
 
 def test_replicas_that_fail_end_the_wait_at_once_and_say_why() -> None:
@@ -184,7 +195,7 @@ def test_a_wait_ends_and_says_what_it_waited_for() -> None:
     said = str(rig.fails_with(DeployFailed))
 
     assert "gave up after 60 s waiting for its replicas: query frontend f1 has 0 of 2 replicas ready" in said
-    assert rig.steps[-2:] == UNDONE
+    assert rig.steps[-3:] == UNDONE
 
 
 def test_a_wait_for_a_prediction_ends_too() -> None:
@@ -194,7 +205,7 @@ def test_a_wait_for_a_prediction_ends_too() -> None:
     said = str(rig.fails_with(DeployFailed))
 
     assert "gave up after 60 s waiting for a prediction: query frontend f1: the queue is full" in said
-    assert rig.steps[-2:] == UNDONE
+    assert rig.steps[-3:] == UNDONE
 
 
 @pytest.mark.parametrize("kind", ["raised", "wrong_count", "wrong_type", "died", "timeout"])
@@ -243,7 +254,7 @@ def test_an_interrupt_is_undone() -> None:
 
     rig.fails_with(KeyboardInterrupt)
 
-    assert rig.steps[-2:] == UNDONE
+    assert rig.steps[-3:] == UNDONE
 
 
 def test_an_activation_whose_answer_was_lost_is_a_success() -> None:
@@ -261,7 +272,7 @@ def test_an_activation_that_did_not_happen_is_undone() -> None:
 
     rig.fails_with(AdminRefused)
 
-    assert rig.steps[-3:] == ["activate", *UNDONE]
+    assert rig.steps[-4:] == ["activate", *UNDONE]
 
 
 def test_replicas_of_a_version_that_may_be_current_are_left_alone() -> None:
@@ -292,7 +303,7 @@ def test_what_cannot_be_undone_is_said_and_the_rest_is_undone() -> None:
 
     exc = rig.fails_with(AdminUnreachable)
 
-    assert rig.steps[-2:] == UNDONE
+    assert rig.steps[-2:] == ["discard", "stop"]
     assert any("could not be taken out of the catalog" in note for note in exc.__notes__)
     assert any("could not be stopped: the supervisor is gone" in note for note in exc.__notes__)
 
@@ -358,3 +369,28 @@ def test_the_fake_manager_has_the_arguments_of_the_real_one() -> None:
     for name in ("deploy_model", "stop_models", "model_failure"):
         ours, real = (list(inspect.signature(getattr(one, name)).parameters) for one in (Manager, ContainerManager))
         assert ours == real
+
+
+@pytest.mark.parametrize(
+    ("in_use", "steps"),
+    [
+        (frozenset({"bundle:other"}), ["ask", "withdraw"]),
+        (frozenset({"bundle:x"}), ["ask"]),  # an older version of the same function, or an answer that was lost
+        (None, ["ask"]),  # the store is away
+    ],
+)
+def test_a_bundle_goes_only_if_no_version_runs_from_it(in_use: frozenset[str] | None, steps: list[str]) -> None:
+    rig = Rig()
+    rig.admin.in_use = in_use
+
+    withdraw_unused(rig.manager, rig.admin, "bundle:x")  # type: ignore[arg-type]  # as above
+
+    assert rig.steps == steps
+
+
+@pytest.mark.parametrize("what", ["ask", "withdraw"])
+def test_a_bundle_that_cannot_be_withdrawn_hides_no_error(what: str) -> None:
+    rig = Rig()
+    rig.admin.fails = rig.manager.fails = {what: UNREACHABLE}
+
+    withdraw_unused(rig.manager, rig.admin, "bundle:x")  # type: ignore[arg-type]  # as above

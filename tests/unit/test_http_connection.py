@@ -5,12 +5,14 @@ Time limits are in test_http_time_limits.py; what only real sockets show is in t
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from clipper_nomad_frontend import http_rules
+from clipper_nomad_frontend.http_predict import PredictConnection
 from tests.process.http_clients import http_request, predict_request
 from tests.unit.http_rig import BODY_LIMIT, PREDICT, Rig, chunked
 
@@ -213,6 +215,23 @@ def test_a_closed_transport_raises_into_no_batch(rig: Rig) -> None:
     rig.answer()
 
     assert rig.transport.written == b""
+
+
+@pytest.mark.parametrize("last", [b"", http_request("GET", "/metrics")])
+def test_an_ended_connection_does_not_wait_for_the_collector(last: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        rig = Rig(answers_at_once=True)
+        rig.feed(PREDICT, last)
+        if not last:
+            rig.connection.connection_lost(None)
+        del rig.connection
+
+        left = [each for each in gc.get_objects() if isinstance(each, PredictConnection)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 def test_a_half_closed_client_gets_its_answers_then_the_end(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from clipper_nomad.container_manager import ContainerManager
 from clipper_nomad.errors import StackError
 from clipper_nomad.local_stack import owners as owners_module
 from clipper_nomad.local_stack import store_binary
+from clipper_nomad.local_stack.bundles import publish, withdraw
 from clipper_nomad.local_stack.event_loop import EventLoop
 from clipper_nomad.local_stack.exits import ExitWatch
 from clipper_nomad.local_stack.kept import KeptState, write_state
@@ -23,7 +24,8 @@ from clipper_nomad.local_stack.manager import LocalContainerManager
 from clipper_nomad.local_stack.owners import Owners
 from clipper_nomad.local_stack.place import Place, make_place
 from clipper_nomad.local_stack.store_binary import find_store_binary
-from clipper_nomad.local_stack.sweep import remove_data, remove_empty, remove_sockets, remove_unfinished_copies
+from clipper_nomad.local_stack.sweep import remove_data, remove_empty, remove_sockets, remove_unused_bundles
+from clipper_nomad.protocol.bundle import Manifest, file_digests, python_minor, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -256,13 +258,56 @@ def test_a_directory_without_a_state_and_files_of_others_stay(place: Place) -> N
     assert [path.name for path in place.data.iterdir()] == ["of-the-user"]
 
 
-def test_copies_of_bundles_that_were_not_finished_go_at_the_next_start(place: Place) -> None:
-    for name in (".copy-x1", "sha256-00"):
+def test_bundles_that_nothing_runs_and_unfinished_copies_go_at_the_next_start(place: Place) -> None:
+    for name in (".copy-x1", "sha256-00", "sha256-11", "of-the-user"):
         (place.bundles / name).mkdir()
 
-    remove_unfinished_copies(place)
+    remove_unused_bundles(place, {"sha256-00", "sha256-22"})
 
-    assert [path.name for path in place.bundles.iterdir()] == ["sha256-00"]
+    assert sorted(path.name for path in place.bundles.iterdir()) == ["of-the-user", "sha256-00"]
+
+
+# --- bundles ---
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "func.pkl").write_text("closure")
+    write_manifest(folder, Manifest(input_type="doubles", python=python_minor(), packages={}, files=file_digests(folder)))
+    return folder
+
+
+def test_a_bundle_is_withdrawn_by_whoever_published_it(place: Place, bundle: Path) -> None:
+    published = publish(bundle, place.bundles)
+    read_manifest(place.bundles / published.digest, digest=published.digest)  # whole
+
+    withdraw(published, place.bundles)
+    withdraw(published, place.bundles)
+
+    assert list(place.bundles.iterdir()) == []
+
+
+def test_a_bundle_that_was_published_twice_stays(place: Place, bundle: Path) -> None:
+    first = publish(bundle, place.bundles)
+    second = publish(bundle, place.bundles)
+
+    withdraw(second, place.bundles)
+    withdraw(first, place.bundles)
+
+    assert second.digest == first.digest
+    assert [path.name for path in place.bundles.iterdir()] == [first.digest]
+
+
+def test_a_bundle_that_was_removed_and_published_again_is_the_later_ones(place: Place, bundle: Path) -> None:
+    first = publish(bundle, place.bundles)
+    withdraw(first, place.bundles)
+    publish(bundle, place.bundles)
+
+    withdraw(first, place.bundles)
+
+    assert [path.name for path in place.bundles.iterdir()] == [first.digest]
 
 
 def test_another_clusters_directories_stay(place: Place) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from clipper_nomad.local_stack.control import (
     Detach,
     Done,
     FailureReply,
+    Forget,
     Keep,
     PartStatus,
     Refused,
@@ -37,8 +39,8 @@ from clipper_nomad.local_stack.control import (
 from clipper_nomad.local_stack.failure import explain
 from clipper_nomad.local_stack.keeper import Death
 from clipper_nomad.local_stack.kept import KeptState, WantedVersion, read_state, write_state
-from clipper_nomad.local_stack.logs import MAX_LOG_BYTES, last_line, last_words, open_log, read_tail
-from clipper_nomad.local_stack.parts import PartTable, Programs, StackSettings
+from clipper_nomad.local_stack.logs import MAX_LOG_BYTES, bound_log, last_line, last_words, open_log, read_tail
+from clipper_nomad.local_stack.parts import START_EACH_S, PartTable, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 from clipper_nomad.local_stack.restarts import Restarts
 
@@ -94,14 +96,15 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        Attach(pid=7, toolkit="0.1", port=None, keep=False),
-        Attach(pid=7, toolkit="0.1", port=9999, keep=True),
+        Attach(pid=7, toolkit="0.1", port=None, frontends=None, keep=False),
+        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True),
         Detach(pid=7),
         Status(),
         Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1),
         Scale(name="m", version="1", count=0),
         StopModels(models=None),
         StopModels(models={"m": ("1", "2"), "n": ()}),
+        Forget(models={"m": ("1", "2")}),
         AskFailure(name="m", version="1"),
         Keep(),
         Stop(graceful=True, purge=False),
@@ -222,14 +225,42 @@ def test_a_large_log_is_set_aside_when_its_process_starts(tmp_path: Path) -> Non
     assert (tmp_path / "log.1").stat().st_size == MAX_LOG_BYTES + 1
 
 
+def test_a_large_log_is_emptied_while_its_process_writes_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    writer = open_log(log)
+    os.write(writer, b"first" + bytes(MAX_LOG_BYTES - 5))
+    assert not bound_log(log)
+    os.write(writer, b"last")
+
+    assert bound_log(log)
+    os.write(writer, b"after")
+    os.close(writer)
+
+    old = (tmp_path / "log.1").read_bytes()
+    assert log.read_bytes() == b"after"
+    assert len(old) == MAX_LOG_BYTES
+    assert old.startswith(b"t\0")
+    assert old.endswith(b"\0last")
+    assert not bound_log(tmp_path / "none")
+
+
+def test_a_large_log_is_emptied_also_if_it_cannot_be_set_aside(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(bytes(MAX_LOG_BYTES + 1))
+    (tmp_path / "log.1").mkdir()
+
+    assert bound_log(log)
+
+    assert log.stat().st_size == 0
+
+
 @pytest.mark.parametrize(
     ("exit_code", "words"),
     [
         (0, "ended by itself"),
         (1, "failed: ValueError: no"),
-        (3, "lacks a package"),
-        (4, "damaged or made by another Python"),
-        (77, "exit code 77"),
+        (3, "ended with exit code 3"),  # the traceback is no ImportError's
+        (77, "ended with exit code 77"),
         (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),
         (-63, "signal 63"),
@@ -243,6 +274,27 @@ def test_every_end_of_a_replica_is_explained(exit_code: int, words: str) -> None
     assert words in failure.cause
     assert failure.log_tail == TRACEBACK
     assert "/logs/iris.log" in (failure.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "words"),
+    [
+        (2, "the environment of this process is not right:\nCLIPPER_RPC_ADDRESSES is ''", "settings that are not right"),
+        (3, '2026 ERROR an import of the model is missing reason="No module named a"', "lacks a package"),
+        (3, "    import a\nModuleNotFoundError: No module named 'a'", "lacks a package"),  # of a long traceback
+        (3, "ImportError: one of\nseveral lines", "lacks a package"),
+        (4, '2026 ERROR the bundle cannot be run reason="changed"', "damaged or made by another Python"),
+        (127, "/nowhere/store cannot be started: no such file", "could not be started"),
+    ],
+)
+def test_an_exit_code_of_our_own_means_what_it_means_only_if_the_log_says_so(exit_code: int, said: str, words: str) -> None:
+    told = explain("R", Death(exit_code=exit_code, tail=said), log="l")
+    silent = explain("R", Death(exit_code=exit_code, tail="2026 INFO model loaded"), log="l")
+
+    assert words in (told.cause or "")
+    assert words not in (silent.cause or "")
+    assert (silent.cause or "").startswith(f"R ended with exit code {exit_code};")
+    assert "os._exit()" in (silent.hint or "")
 
 
 def test_a_death_without_an_error_names_the_last_line() -> None:
@@ -344,6 +396,17 @@ def test_a_version_is_wanted_once() -> None:
     assert state.find("iris", "2") is None
 
 
+def test_a_version_that_is_forgotten_frees_its_bundle_unless_replicas_of_it_are_wanted() -> None:
+    stopped = replace(WANTED, version="2", digest="sha256-2", count=0)
+    state = KeptState(keep=True).with_version(WANTED).with_version(stopped)
+
+    forgotten = state.without({"iris": ("1", "2"), "other": ("3",)})
+
+    assert state.digests == {"sha256-0", "sha256-2"}
+    assert forgotten.wanted == (WANTED,)
+    assert forgotten.digests == {"sha256-0"}
+
+
 def settings() -> StackSettings:
     programs = Programs(frontend=("front", "end"))
     return StackSettings(
@@ -388,6 +451,29 @@ def test_frontends_share_the_public_socket_and_nothing_else() -> None:
     assert first.env["CLIPPER_HTTP_ADDRESS"] == "fd://5"
     assert first.env["CLIPPER_ACCESS_LOG"] == "all"
     assert not shared & {"CLIPPER_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_MIRROR_PATH", "CLIPPER_FRONTEND_ID"}
+
+
+def test_each_frontend_dials_the_others_and_counts_its_connections_beside_theirs() -> None:
+    table = PartTable(replace(settings(), frontends=3), environ={})
+
+    first, last = table.frontend(0, 5), table.frontend(2, 5)
+
+    assert first.env["CLIPPER_PEER_ADDRESSES"] == "ipc:///r/frontend-1-rpc,ipc:///r/frontend-2-rpc"
+    assert last.env["CLIPPER_PEER_ADDRESSES"] == "ipc:///r/frontend-0-rpc,ipc:///r/frontend-1-rpc"
+    assert (first.env["CLIPPER_HTTP_SHARE"], last.env["CLIPPER_HTTP_SHARE"]) == ("/r/shares:0", "/r/shares:2")
+
+
+def test_a_frontend_that_is_alone_has_neither_peers_nor_a_share() -> None:
+    alone = PartTable(replace(settings(), frontends=1), environ={}).frontend(0, 5)
+
+    assert (alone.env["CLIPPER_PEER_ADDRESSES"], alone.env["CLIPPER_HTTP_SHARE"]) == ("", "")
+
+
+def test_each_frontend_makes_a_start_take_longer() -> None:
+    assert (
+        replace(settings(), frontends=64).start_within_s
+        == 63 * START_EACH_S + replace(settings(), frontends=1).start_within_s
+    )
 
 
 def test_a_replica_dials_every_frontend() -> None:
