@@ -169,8 +169,9 @@ class VersionDispatch:
             return
         while self._suspects and self._suspects[0].is_done:
             self._suspects.popleft()
+        sharers = 1 if self.limit.allows_second_slot else self.frontends  # short lines hide the way there and back
         while self.queue.count or self._suspects:
-            replica = self.replicas.next_idle()
+            replica = self.replicas.next_idle(sharers)
             if replica is not None and self._suspects and (self._is_suspects_turn or not self.queue.count):
                 self._is_suspects_turn = False
                 self._send(replica, [self._suspects.popleft()], now, is_alone=True)
@@ -178,7 +179,7 @@ class VersionDispatch:
                 self._is_suspects_turn = True
                 limit = self.limit.limit
                 if len(self.replicas.ready) > 1:  # leave some for the others that rest
-                    limit = min(limit, -(-self.queue.count // self.replicas.idle_count()))
+                    limit = min(limit, -(-self.queue.count // self.replicas.free_count(sharers)))
                 self._send(replica, self._next_batch(limit, now), now)
             elif self.queue.count and not self._suspects and self.limit.allows_second_slot:
                 replica = self.replicas.next_second_slot(self.frontends)
@@ -353,6 +354,7 @@ class VersionDispatch:
         if replica is None:
             return
         replica.backlog = result.backlog
+        self.replicas.heard(result.backlog, self.frontends)
         replica.is_exclusive = False
         if replica.state is ReplicaState.STALLED:
             log.info("replica goes on", extra={"model": self.record.key, "replica": replica.name})

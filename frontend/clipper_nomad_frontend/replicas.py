@@ -1,12 +1,15 @@
 """The replicas of one model version, and which of them gets the next batch. Pure.
 
 Slots belong to the replica: it works one batch at a time, and each result tells how many wait there, from all frontends.
-First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin.
+First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin. Where other
+frontends share the replicas and batches take long, a frontend gives work to fewer of them at once the longer the lines that
+its results tell of: a batch in a line neither starts sooner for being sent now nor grows. Tried: tests/unit/test_fairness.py
 """
 
 from __future__ import annotations
 
 import enum
+from math import inf
 from urllib.parse import quote
 
 from clipper_nomad_frontend.sessions import Batch, Session
@@ -14,6 +17,7 @@ from clipper_nomad_frontend.sessions import Batch, Session
 LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
 STALLED_AFTER_S = 2.0  # a batch unanswered this long, or STALLED_AFTER_TIMES its expected time, stalls its replica
 STALLED_AFTER_TIMES = 5.0
+MOST_SHARERS = 8  # a replica links to no more frontends: clipper_nomad_runtime.mesh.MAX_LINKS
 
 
 class ReplicaState(enum.StrEnum):
@@ -71,12 +75,13 @@ def _printable(text: str) -> str:
 class ReplicaSet:
     """The replicas of one model version that have a session here."""
 
-    __slots__ = ("_turn", "all", "ready")
+    __slots__ = ("_at_once", "_turn", "all", "ready")
 
     def __init__(self) -> None:
         self.all: dict[int, Replica] = {}  # by session id
         self.ready: list[Replica] = []
         self._turn = 0
+        self._at_once: float = inf  # how many may have work of this frontend, where others share them
 
     def add(self, replica: Replica) -> None:
         """Take in a replica."""
@@ -97,12 +102,30 @@ class ReplicaSet:
     def _refresh(self) -> None:
         self.ready = [replica for replica in self.all.values() if replica.state is ReplicaState.READY]
 
+    def heard(self, backlog: int, sharers: int) -> None:
+        """Learn from a result how many batches wait at its replica: one more at once if none does, fewer if several do."""
+        self._at_once = max(min(self._at_once, len(self.ready)) + 1 - backlog, self._least(sharers))
+
+    def _least(self, sharers: int) -> int:
+        """Return how many replicas may have work of this frontend, however long the lines: its share, and one more."""
+        return -(-len(self.ready) // min(sharers, MOST_SHARERS)) + 1
+
     def idle_count(self) -> int:
         """Return how many ready replicas have nothing in hand from this frontend."""
         return sum(not replica.session.in_flight for replica in self.ready)
 
-    def next_idle(self) -> Replica | None:
-        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if all work."""
+    def free_count(self, sharers: int) -> int:
+        """Return how many of them may be given work now: all of them, or fewer where `sharers` frontends share them."""
+        idle = self.idle_count()
+        if sharers <= 1:
+            return idle
+        at_once = max(self._at_once, self._least(sharers))
+        return int(max(0, min(idle, at_once - (len(self.ready) - idle))))
+
+    def next_idle(self, sharers: int = 1) -> Replica | None:
+        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if none may."""
+        if sharers > 1 and not self.free_count(sharers):
+            return None
         best: Replica | None = None
         for replica in self.ready:
             if not replica.session.in_flight and (
