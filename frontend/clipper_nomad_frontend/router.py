@@ -38,6 +38,7 @@ _NOW_AND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _HAS_MORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
+MAX_MET = 64  # first messages that wait for all else to be read
 MAX_MESSAGES_PER_WAKE = 256  # then the loop gets its turn: HTTP must not starve behind a flood of results
 
 
@@ -70,6 +71,7 @@ class Router:
         self._loop = asyncio.get_running_loop()
         self._known: set[bytes] = set()  # routing ids that were heard on a live connection
         self._connection_of: dict[int, bytes] = {}  # file descriptor → routing id
+        self._met: list[tuple[bytes, int, list[bytes]]] = []  # routing id, descriptor and frames, of new connections
         self._ended: set[int] = set()  # file descriptors whose connection has ended, and that no other has got since
         self._bad: dict[bytes, int] = {}
         self._again: asyncio.Handle | None = None
@@ -186,12 +188,17 @@ class Router:
         socket = self._socket
         for _ in range(MAX_MESSAGES_PER_WAKE):
             if not self._has_messages():
+                if self._met:
+                    self._meet()
                 return
             routing_id = socket.recv(_NOW)
             if routing_id in self._known:
                 self._take(routing_id, self._rest())
             else:
-                self._meet(routing_id)
+                parts = socket.recv_multipart(copy=False)
+                self._met.append((routing_id, parts[-1].get(zmq.SRCFD), [part.bytes for part in parts]))
+        if len(self._met) >= MAX_MET:
+            self._meet()
         self._again = self._loop.call_soon(self._drain)
 
     def _has_messages(self) -> bool:
@@ -207,23 +214,25 @@ class Router:
                 frames.append(frame)
         return frames
 
-    def _meet(self, routing_id: bytes) -> None:
-        """Take the first message of a connection, and note its descriptor, by which the monitor will name it.
+    def _meet(self) -> None:
+        """Take the first messages of new connections, and note their descriptors, by which the monitor will name them.
 
         A connection may have ended before what it said is read, and another may have its descriptor by now: its end must
-        not go unnoticed, or a replica that is not there would be given work.
+        not go unnoticed, or a replica that is not there would be given work. So ends are heard of first; and nothing is
+        met before all else is read, because a result is no less true for being the last thing that a connection said.
         """
-        parts = self._socket.recv_multipart(copy=False)
-        descriptor = parts[-1].get(zmq.SRCFD)
+        met, self._met = self._met, []
         self._take_events()
-        other = self._connection_of.get(descriptor)
-        if descriptor in self._ended or (other is not None and _is_newer(other, routing_id)):
-            return
-        if other is not None:
-            self._lose(other)
-        self._known.add(routing_id)
-        self._connection_of[descriptor] = routing_id
-        self._take(routing_id, [part.bytes for part in parts])
+        for routing_id, descriptor, frames in met:
+            if routing_id not in self._known:
+                other = self._connection_of.get(descriptor)
+                if descriptor in self._ended or (other is not None and _is_newer(other, routing_id)):
+                    continue
+                if other is not None:
+                    self._lose(other)
+                self._known.add(routing_id)
+                self._connection_of[descriptor] = routing_id
+            self._take(routing_id, frames)
 
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
         if self._bad and self._bad.get(routing_id, 0) >= MAX_BAD_MESSAGES:

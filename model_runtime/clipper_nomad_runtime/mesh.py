@@ -18,10 +18,10 @@ from hashlib import blake2b
 from itertools import count
 from math import inf
 
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_runtime.link import LONGEST_PAUSE_S, Link, Roster, Stage, Way
 from clipper_nomad_runtime.search_pace import SearchPace
 
-MAX_LINKS = 8  # frontends a replica links to, of however many: with all of them the mesh would be unbounded
 FIRST_SEARCH_PAUSE_S = 0.05  # after a dial of a proxy that led nowhere; twice as long each time
 SEED_PAUSE_S = 30.0  # the longest, for a seed that leads nowhere while other links stand
 DIRECT_PATIENCE = 2  # dials of an address that never answered, then `auto` looks for its frontend through a proxy
@@ -71,7 +71,7 @@ class Mesh:
         mode: Mode,
         jitter: Callable[[], float],
         dropped: Counter[str],
-        most: int = MAX_LINKS,
+        most: int = MOST_LINKS,
     ) -> None:
         """`jitter` and `dropped` as for Link. `most`: how many frontends to link to."""
         self.links: list[Link] = []  # of every stage; what is gone leaves with the next plan
@@ -320,7 +320,7 @@ class Mesh:
 _UNDER_WAY = frozenset({Stage.WAITING, Stage.DIALING, Stage.GREETING})
 
 
-def wanted_of(replica: str, frontends: Sequence[str], *, most: int = MAX_LINKS) -> tuple[str, ...]:
+def wanted_of(replica: str, frontends: Sequence[str], *, most: int = MOST_LINKS) -> tuple[str, ...]:
     """Return the frontends that `replica` is to link to: those of the highest hashes with it."""
     return tuple(sorted(frontends, key=lambda frontend: _weight(replica, frontend), reverse=True)[:most])
 

@@ -389,7 +389,6 @@ def test_frontends_that_all_give_the_proxys_address_are_found_too(mode: Mode) ->
 def test_an_address_that_is_none_is_not_dialled() -> None:
     world = World(PROXY)
     world.start(*names(2))
-    world.roster["f1"] = "inproc://f1"
     world.roster["f0"] = ""
 
     world.run(5.0)
