@@ -15,7 +15,7 @@ from clipper_nomad_runtime.link import Way
 from clipper_nomad_runtime.mesh import (
     DIRECT_AGAIN_S,
     DIRECT_PATIENCE,
-    MAX_LINKS,
+    MOST_LINKS,
     SEED_PAUSE_S,
     WORKED_PATIENCE,
     Mode,
@@ -24,14 +24,14 @@ from clipper_nomad_runtime.mesh import (
 from clipper_nomad_runtime.search_pace import SEARCH_EVERY_S, SEARCHES_PER_LINK, SearchPace
 from tests.unit.mesh_world import PROXY, World, address_of, names
 
-SEARCHES_AT_ONCE = SEARCHES_PER_LINK * MAX_LINKS
+SEARCHES_AT_ONCE = SEARCHES_PER_LINK * MOST_LINKS
 
 # ---- who is wanted ---------------------------------------------------------------------------------------------------
 
 
 def test_with_few_frontends_all_are_wanted_and_with_many_eight() -> None:
     assert sorted(wanted_of("r0", names(3))) == names(3)
-    assert len(set(wanted_of("r0", names(100)))) == MAX_LINKS
+    assert len(set(wanted_of("r0", names(100)))) == MOST_LINKS
 
 
 def test_every_frontend_gets_its_share_of_the_replicas() -> None:
@@ -39,7 +39,7 @@ def test_every_frontend_gets_its_share_of_the_replicas() -> None:
 
     shares = Counter(each for number in range(500) for each in wanted_of(f"r{number}", frontends))
 
-    fair = 500 * MAX_LINKS / len(frontends)
+    fair = 500 * MOST_LINKS / len(frontends)
     assert set(shares) == set(frontends)
     assert 0.75 * fair < min(shares.values())
     assert max(shares.values()) < 1.25 * fair
@@ -53,7 +53,7 @@ def test_one_frontend_more_takes_at_most_one_place_of_each_replica() -> None:
         assert after - before <= {"new"}
         moved += bool(after - before)
 
-    assert moved == pytest.approx(200 * MAX_LINKS / 21, rel=0.25)
+    assert moved == pytest.approx(200 * MOST_LINKS / 21, rel=0.25)
 
 
 def test_the_order_of_a_roster_does_not_matter() -> None:
@@ -90,7 +90,7 @@ def test_with_many_frontends_a_replica_links_to_its_eight_and_keeps_its_seed() -
     world.run(60.0)
 
     assert world.linked == sorted({"f0", *wanted_of("r0", names(30))})
-    assert len(world.dials) <= MAX_LINKS + 1
+    assert len(world.dials) <= MOST_LINKS + 1
 
 
 def test_a_new_frontend_is_dialled_at_once() -> None:
@@ -244,7 +244,7 @@ def test_a_frontend_that_a_proxy_does_not_reach_is_looked_for_within_limits() ->
 
     searches = world.dialled(Way.PROXY)
     assert world.linked == names(2)
-    assert len([at for at in searches if at == 0.0]) >= MAX_LINKS
+    assert len([at for at in searches if at == 0.0]) >= MOST_LINKS
     assert len([at for at in searches if at < 10.0]) <= SEARCHES_AT_ONCE + 10.0 / SEARCH_EVERY_S
     assert len(searches) == pytest.approx(SEARCHES_AT_ONCE + 1000.0 / SEARCH_EVERY_S, abs=2)
     world.routes.append("hidden")
@@ -265,7 +265,7 @@ def test_frontends_that_come_and_go_do_not_lift_the_limit() -> None:
 
 
 def test_a_search_in_vain_can_go_on_for_days() -> None:
-    pace = SearchPace(MAX_LINKS, jitter=lambda: 0.5)
+    pace = SearchPace(MOST_LINKS, jitter=lambda: 0.5)
     now = 0.0
     for _ in range(10_000):
         now = max(now, pace.ready_at(now))
@@ -308,11 +308,11 @@ def test_many_frontends_behind_a_proxy_give_eight_links_soon_and_the_wanted_ones
     world.start(*names(40), is_reachable=False)
 
     world.run(5.0)
-    assert MAX_LINKS <= len(world.linked) <= 2 * MAX_LINKS
+    assert MOST_LINKS <= len(world.linked) <= 2 * MOST_LINKS
     world.run(400.0)
 
     assert set(wanted_of("r0", names(40))) <= set(world.linked)
-    assert len(world.linked) <= 2 * MAX_LINKS
+    assert len(world.linked) <= 2 * MOST_LINKS
 
 
 # ---- auto ------------------------------------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ EVENTS = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(mode=st.sampled_from(Mode), events=st.lists(EVENTS, max_size=15), most=st.sampled_from([2, 3, MAX_LINKS]))
+@given(mode=st.sampled_from(Mode), events=st.lists(EVENTS, max_size=15), most=st.sampled_from([2, 3, MOST_LINKS]))
 def test_whatever_happens_no_working_link_is_closed_and_the_mesh_becomes_whole(
     mode: Mode, events: list[tuple[str, int, bool]], most: int
 ) -> None:
