@@ -9,6 +9,7 @@ What is real and what is not: docs/scaling.md, "What is simulated". One seed is 
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def run(shape: Shape) -> Iterator[Table]:
         yield scenarios.cover(cluster)
         yield scenarios.rest(cluster)
         for utilisation in (0.35, 0.7):
-            yield scenarios.load(cluster, utilisation=utilisation, seconds=8.0)
+            yield scenarios.load(cluster, utilisation=utilisation, seconds=6.0)
         yield scenarios.lose(cluster, cluster.live[:1], utilisation=LIGHT, watch_s=10.0)
         yield scenarios.lose(
             cluster, cluster.live[: shape.frontends // 2], utilisation=LIGHT, watch_s=FORGOTTEN_AFTER_S + 10.0
@@ -110,6 +111,7 @@ def main() -> None:
     shape = Shape(frontends=given.frontends, replicas=given.replicas, seed=given.seed)
     if given.quick:
         shape = Shape(frontends=20, replicas=1000, seed=given.seed, sizes=7, models_of_a_size=2)
+    gc.disable()  # millions of objects that stay: looking through them again and again would take most of the time
     begun = time.perf_counter()
     results = Results(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),

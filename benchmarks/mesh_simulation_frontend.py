@@ -58,9 +58,8 @@ class SimulatedRouter(Router):
 class SimulatedPeerLink(PeerLink):
     """The real link to a peer, over the simulated network. Its `context` is that network and its frontend's traffic."""
 
-    def _dial(self, now: float) -> None:
+    def _connect(self) -> None:
         network, self.traffic = cast("tuple[Network, Traffic]", self._context)
-        self.stage, self._due = Stage.DIALING, now + peer_links.DIAL_S
         self._connection: Connection | None = network.dial(self.address, self)
 
     def on_connected(self) -> None:
@@ -158,7 +157,8 @@ class SimulatedFrontend:
                 access_log=AccessLog(AccessLogMode("off"), _NO_WORDS, loop.time), path_prefix="/clipper", clock=loop.time,
             )  # fmt: skip
         self.catalog = Catalog(None, self.serving.apply)
-        self.mesh = Mesh(self.serving, self.catalog, frontend_id=self.name, toolkit=TOOLKIT, epoch=epoch, seeds=seeds)
+        self.mesh = Mesh(self.serving, self.catalog, frontend_id=self.name, toolkit=TOOLKIT, epoch=epoch, seeds=seeds,
+                         clock=loop.time)  # fmt: skip
         self.serving.router = SimulatedRouter(network, self.address, epoch)
 
     def listen(self, snapshot: Snapshot | None) -> None:
@@ -245,7 +245,6 @@ def simulated(loop: SimulatedLoop) -> Iterator[LightMessages]:
     """Let mesh.py, peer_links.py and the runtime's link.py live on simulated time and the simulated network."""
     messages = LightMessages()
     replaced: list[AbstractContextManager[object]] = [
-        mock.patch.object(mesh_module, "monotonic", loop.time),
         mock.patch.object(mesh_module, "PeerLink", SimulatedPeerLink),
         mock.patch.object(mesh_module, "mesh_messages", messages),
         mock.patch.object(peer_links, "monotonic", loop.time),

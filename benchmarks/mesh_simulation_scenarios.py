@@ -19,7 +19,7 @@ from clipper_nomad_frontend.roster import FORGOTTEN_AFTER_S
 from clipper_nomad_runtime.mesh import MAX_LINKS, Mode
 
 RESTS_S = 5.0
-WARM_S = 5.0
+WARM_S = 3.0
 HEARTBEATS_A_SECOND = 8  # on a connection: each end asks every 0.5 s, and the other answers
 ENOUGH_S = 60.0
 

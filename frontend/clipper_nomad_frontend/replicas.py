@@ -117,22 +117,21 @@ class ReplicaSet:
     def free_count(self, sharers: int) -> int:
         """Return how many of them may be given work now: all of them, or fewer where `sharers` frontends share them."""
         idle = self.idle_count()
-        if sharers <= 1:
-            return idle
-        at_once = max(self._at_once, self._least(sharers))
-        return int(max(0, min(idle, at_once - (len(self.ready) - idle))))
+        return idle if sharers <= 1 else int(max(0, min(idle, self._most_at_once(sharers) - (len(self.ready) - idle))))
+
+    def _most_at_once(self, sharers: int) -> float:
+        return max(self._at_once, self._least(sharers))
 
     def next_idle(self, sharers: int = 1) -> Replica | None:
         """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if none may."""
-        if sharers > 1 and not self.free_count(sharers):
-            return None
         best: Replica | None = None
+        at_work = 0
         for replica in self.ready:
-            if not replica.session.in_flight and (
-                best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used)
-            ):
+            if replica.session.in_flight:
+                at_work += 1
+            elif best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used):
                 best = replica
-        return best
+        return best if sharers <= 1 or at_work < self._most_at_once(sharers) else None
 
     def next_second_slot(self, frontends: int) -> Replica | None:
         """Return a ready replica that has one batch in hand and room for another behind it; None if there is none."""

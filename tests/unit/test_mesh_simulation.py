@@ -13,7 +13,8 @@ from benchmarks import mesh_simulation_scenarios as scenarios
 from benchmarks.mesh_simulation_cluster import Cluster, Shape
 from benchmarks.mesh_simulation_frontend import simulated
 from benchmarks.mesh_simulation_scenarios import Cell, Table
-from clipper_nomad_runtime.mesh import MAX_LINKS, SEARCH_EVERY_S, SEARCHES_AT_ONCE
+from clipper_nomad_runtime.mesh import MAX_LINKS
+from clipper_nomad_runtime.search_pace import SEARCH_EVERY_S, SEARCHES_PER_LINK
 
 SMALL = Shape(frontends=10, replicas=100, sizes=5, models_of_a_size=2, exec_s=0.05)
 LIGHT = 0.05  # of what the replicas can do
@@ -109,7 +110,7 @@ def test_through_a_proxy_dials_are_bounded_however_many_frontends_there_are() ->
     (row,) = scenarios.proxy(shape, [60], at_most_s=42.0).rows
 
     per_replica_s = float(str(row[-1])) / shape.replicas
-    assert float(str(row[-2])) * 2.0 <= shape.replicas * (SEARCHES_AT_ONCE + 2)
+    assert float(str(row[-2])) * 2.0 <= shape.replicas * (SEARCHES_PER_LINK * MAX_LINKS + 2)
     assert per_replica_s <= 1.2 / SEARCH_EVERY_S
 
 
