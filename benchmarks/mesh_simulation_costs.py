@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -19,10 +20,10 @@ from benchmarks.mesh_simulation_cluster import Cluster, Shape
 from benchmarks.mesh_simulation_frontend import SimulatedRouter, simulated
 from benchmarks.mesh_simulation_scenarios import Table
 from clipper_nomad.protocol import mesh_messages, wire
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad.protocol.mesh_messages import Announcement, Known, RosterEntry, Served
 from clipper_nomad.protocol.wire import Hello, MessageType
 from clipper_nomad_frontend.mesh import ANNOUNCE_EVERY_S, TICK_S
-from clipper_nomad_runtime.mesh import MAX_LINKS
 
 SOCKETS = 300
 SESSIONS = 1000
@@ -61,7 +62,7 @@ def memory(shape: Shape) -> Table:
     """Return what connections take in a frontend and in a replica."""
     python = _session_bytes()
     router, dealer = _socket_bytes()
-    links = min(shape.frontends, MAX_LINKS)
+    links = min(shape.frontends, MOST_LINKS)
     mine = shape.replicas * links // shape.frontends
     peers = shape.frontends - 1
     table = Table("Memory of connections", ["", "kB each", "at a frontend: number", "MB", "at a replica: number", "MB"])
@@ -94,8 +95,8 @@ def messages(shape: Shape) -> Table:
         served = {f"{number:032x}": Served(8, 12_345) for number in range(versions)}
         said = Announcement(served=served, store_id="0123456789abcdef", revision=100, roster=known)
         frames = mesh_messages.encode_announcement(said, epoch=1, session=1)
-        write_s = _seconds(lambda said=said: mesh_messages.encode_announcement(said, epoch=1, session=1))
-        parse_s = _seconds(lambda frames=frames: mesh_messages.decode_announcement(frames))
+        write_s = _seconds(partial(mesh_messages.encode_announcement, said, epoch=1, session=1))
+        parse_s = _seconds(partial(mesh_messages.decode_announcement, frames))
         peers, octets = frontends - 1, sum(map(len, frames))
         share = peers * (write_s + parse_s) / ANNOUNCE_EVERY_S
         table.rows.append(
@@ -113,7 +114,7 @@ def entries(count: int) -> list[RosterEntry]:
 
 
 def _session_bytes() -> int:
-    cluster = Cluster(Shape(frontends=1, replicas=MAX_LINKS, sizes=1, models_of_a_size=1))
+    cluster = Cluster(Shape(frontends=1, replicas=MOST_LINKS, sizes=1, models_of_a_size=1))
     with simulated(cluster.loop):
         cluster.introduce_frontends()
         frontend = cluster.frontends[0]

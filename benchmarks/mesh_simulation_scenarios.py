@@ -14,9 +14,10 @@ from statistics import fmean
 from benchmarks.mesh_simulation_cluster import Cluster, Shape
 from benchmarks.mesh_simulation_frontend import SimulatedFrontend, simulated
 from benchmarks.mesh_simulation_network import Tally
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad.state.records import Snapshot
 from clipper_nomad_frontend.roster import FORGOTTEN_AFTER_S
-from clipper_nomad_runtime.mesh import MAX_LINKS, Mode
+from clipper_nomad_runtime.mesh import Mode
 
 RESTS_S = 5.0
 WARM_S = 3.0
@@ -67,7 +68,7 @@ def cover(cluster: Cluster, *, within_s: float = 1.0) -> Table:
     rows.append(["every frontend can answer every model, own or by relay, s after the first is ready", reached])
     rows.append(
         [
-            f"every replica has its min(F, {MAX_LINKS}) links, s",
+            f"every replica has its min(F, {MOST_LINKS}) links, s",
             max(covered) - begun if len(covered) == len(cluster.replicas) else None,
         ]
     )
@@ -94,7 +95,7 @@ def rest(cluster: Cluster) -> Table:
     cpu = [frontend.cpu_s["ANNOUNCE"] - was for frontend, (_, was) in zip(cluster.live, before, strict=True)]
     connections = fmean(cluster.network.count(frontend.address) for frontend in cluster.live) + len(cluster.live) - 1
     table = Table("At rest, a process and second", ["", "frontend", "replica"])
-    links = min(cluster.shape.frontends, MAX_LINKS)
+    links = min(cluster.shape.frontends, MOST_LINKS)
     table.rows += [
         ["connections", round(connections), links],
         ["messages of ours, sent and received", _per_s(frontends), _per_s(replicas)],
@@ -146,7 +147,7 @@ def load(cluster: Cluster, *, utilisation: float, seconds: float) -> Table:
             if replica.version.name in names
         )
         share = sum(relayed[name] for name in names) / max(1, len(latencies))
-        away = 1 - min(MAX_LINKS, shape.frontends) / shape.frontends
+        away = 1 - min(MOST_LINKS, shape.frontends) / shape.frontends
         table.rows.append(
             [size, _percent(share), _percent(away**size), at(latencies, 0.5), at(latencies, 0.99),
              *(_percent(at(busy, part) or 0.0) for part in (0.05, 0.5, 0.95))]
@@ -262,7 +263,7 @@ def proxy(shape: Shape, frontends: Iterable[int], *, at_most_s: float) -> Table:
         most = max(dials, default=None)
         rest_links = [replica.mesh.open_count for replica in cluster.replicas if replica.covered_at is None]
         table.rows.append(
-            [count, min(count, MAX_LINKS), fmean(dials) if dials else None, most, at(times, 0.5), at(times, 0.99),
+            [count, min(count, MOST_LINKS), fmean(dials) if dials else None, most, at(times, 0.5), at(times, 0.99),
              len(cluster.replicas) - len(done), fmean(rest_links) if rest_links else None, first / 2.0,
              (sum(replica.traffic.dials for replica in cluster.replicas) - before) / 10.0]
         )  # fmt: skip

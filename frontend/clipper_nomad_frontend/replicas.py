@@ -12,12 +12,12 @@ import enum
 from math import inf
 from urllib.parse import quote
 
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_frontend.sessions import Batch, Session
 
 LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
 STALLED_AFTER_S = 2.0  # a batch unanswered this long, or STALLED_AFTER_TIMES its expected time, stalls its replica
 STALLED_AFTER_TIMES = 5.0
-MOST_SHARERS = 8  # a replica links to no more frontends: clipper_nomad_runtime.mesh.MAX_LINKS
 
 
 class ReplicaState(enum.StrEnum):
@@ -108,7 +108,7 @@ class ReplicaSet:
 
     def _least(self, sharers: int) -> int:
         """Return how many replicas may have work of this frontend, however long the lines: its share, and one more."""
-        return -(-len(self.ready) // min(sharers, MOST_SHARERS)) + 1
+        return -(-len(self.ready) // min(sharers, MOST_LINKS)) + 1
 
     def idle_count(self) -> int:
         """Return how many ready replicas have nothing in hand from this frontend."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad.protocol.mesh_messages import RosterEntry, encode_roster
 from clipper_nomad.protocol.wire import MessageType, Reject, Welcome, encode_control, encode_introduction
 from clipper_nomad_runtime.link import Link, Stage, Way
-from clipper_nomad_runtime.mesh import MAX_LINKS, Mesh, Mode
+from clipper_nomad_runtime.mesh import Mesh, Mode
 
 PROXY = "tcp://proxy:7000"
 MAX_STEPS = 5000  # of one run: more is a loop that does not wait
@@ -25,7 +26,7 @@ def names(count: int) -> list[str]:
 class World:
     """Frontends, a proxy that takes them in turn, and the links of one replica, all at once and without a network."""
 
-    def __init__(self, *seeds: str, mode: Mode = Mode.AUTO, most: int = MAX_LINKS) -> None:
+    def __init__(self, *seeds: str, mode: Mode = Mode.AUTO, most: int = MOST_LINKS) -> None:
         self.now = 0.0
         self.mesh = Mesh(seeds, replica="r0", mode=mode, jitter=lambda: 0.5, dropped=Counter(), most=most)
         self.alive: dict[str, str] = {}  # frontend → where it can be dialled

@@ -13,7 +13,7 @@ from benchmarks import mesh_simulation_scenarios as scenarios
 from benchmarks.mesh_simulation_cluster import Cluster, Shape
 from benchmarks.mesh_simulation_frontend import simulated
 from benchmarks.mesh_simulation_scenarios import Cell, Table
-from clipper_nomad_runtime.mesh import MAX_LINKS
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_runtime.search_pace import SEARCH_EVERY_S, SEARCHES_PER_LINK
 
 SMALL = Shape(frontends=10, replicas=100, sizes=5, models_of_a_size=2, exec_s=0.05)
@@ -56,7 +56,7 @@ def test_every_replica_finds_its_frontends_in_hardly_more_dials_than_links() -> 
 
         assert cluster.is_covered()
         assert cluster.reaches_all()
-    assert sum(replica.dials_when_covered for replica in cluster.replicas) / SMALL.replicas <= MAX_LINKS + 1
+    assert sum(replica.dials_when_covered for replica in cluster.replicas) / SMALL.replicas <= MOST_LINKS + 1
     assert figure(table, "messages that broke the protocol") == 0
 
 
@@ -72,7 +72,7 @@ def test_a_model_of_one_replica_is_relayed_to_by_the_frontends_that_it_does_not_
     table = scenarios.load(cluster, utilisation=0.15, seconds=10.0)
 
     shares = {row[0]: float(str(row[1]).rstrip("%")) / 100 for row in table.rows}
-    assert shares[1] == pytest.approx(1 - MAX_LINKS / SMALL.frontends, abs=0.1)
+    assert shares[1] == pytest.approx(1 - MOST_LINKS / SMALL.frontends, abs=0.1)
     assert shares[8] <= 0.001
     assert set(cluster.answers.verdicts) == {"answered"}
 
@@ -110,7 +110,7 @@ def test_through_a_proxy_dials_are_bounded_however_many_frontends_there_are() ->
     (row,) = scenarios.proxy(shape, [60], at_most_s=42.0).rows
 
     per_replica_s = float(str(row[-1])) / shape.replicas
-    assert float(str(row[-2])) * 2.0 <= shape.replicas * (SEARCHES_PER_LINK * MAX_LINKS + 2)
+    assert float(str(row[-2])) * 2.0 <= shape.replicas * (SEARCHES_PER_LINK * MOST_LINKS + 2)
     assert per_replica_s <= 1.2 / SEARCH_EVERY_S
 
 

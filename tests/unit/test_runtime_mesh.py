@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad.protocol.wire import MessageType
 from clipper_nomad_runtime.link import Way
 from clipper_nomad_runtime.mesh import (
     DIRECT_AGAIN_S,
     DIRECT_PATIENCE,
-    MOST_LINKS,
     SEED_PAUSE_S,
     WORKED_PATIENCE,
     Mode,
@@ -389,7 +389,7 @@ def test_frontends_that_all_give_the_proxys_address_are_found_too(mode: Mode) ->
 def test_an_address_that_is_none_is_not_dialled() -> None:
     world = World(PROXY)
     world.start(*names(2))
-    world.roster["f0"] = ""
+    world.roster["f0"] = world.roster["f1"] = ""
 
     world.run(5.0)
 
