@@ -225,6 +225,7 @@ class Rig:
                 "CLIPPER_MODEL_DIGEST": digest,
                 "CLIPPER_REPLICA_ID": name,
                 "CLIPPER_RPC_ADDRESSES": ",".join(f"tcp://{HOST}:{port}" for port in ports),
+                "CLIPPER_RPC_MODE": "proxy",  # what breaks links must not be gone round
                 **served.settings,
             }
             self.replicas[name] = self._process(name, "clipper_nomad_runtime", settings)

@@ -13,15 +13,15 @@ def local(
     cluster_name: str = "default-cluster",
     port: int | None = None,
     keep: bool = False,
-    frontends: int = 1,
+    frontends: int | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> ClipperConnection:
     """Return a connection to the local stack of `cluster_name`; it is started if it does not run.
 
     It stops when the last process that called this has ended, and takes its data with it, unless `keep`. `port`: the
-    predict port; without it 9999, or the next that is free. `frontends`: processes that share it. `home`: a directory
-    for everything, instead of the usual places.
-    Raises: StackError: it cannot be started, or runs in another version or on another port.
+    predict port; without it 9999, or the next that is free. `frontends`: processes that share it; without
+    it as many as run, and 1 when it is started. `home`: a directory for everything, instead of the usual places.
+    Raises: StackError: it cannot be started, or runs in another version, on another port or with other `frontends`.
     """
     manager = LocalContainerManager(cluster_name, port, frontends, keep=keep, home=home)
     manager.start_clipper()

@@ -50,7 +50,7 @@ def read_status(place: Place) -> StackStatus | None:
 
 
 def make_manager(
-    output: Output, cluster: str, *, port: int | None = None, frontends: int = 1, keep: bool = False
+    output: Output, cluster: str, *, port: int | None = None, frontends: int | None = None, keep: bool = False
 ) -> LocalContainerManager:
     """Return what starts and stops the cluster; `output` shows what it warns of."""
     from clipper_nomad.local_stack.manager import LocalContainerManager

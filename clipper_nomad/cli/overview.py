@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipper_nomad.cli.finding import admin_of, predict_url
+from clipper_nomad.cli.mesh import WantedReplicas, mesh_document, ready_replicas
 from clipper_nomad.errors import AdminRefused, AdminUnreachable
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def memory_bytes(pid: int | None) -> int | None:
 
 def document(stack: StackStatus, served: Served, memory: Mapping[str, int | None]) -> dict[str, Any]:
     """Return everything as JSON. `memory`: part's name → bytes."""
+    frontends = [part.name for part in stack.parts if part.kind == "frontend"]
     found: dict[str, Any] = {
         "cluster": stack.cluster,
         "state": stack.state,
@@ -96,6 +98,7 @@ def document(stack: StackStatus, served: Served, memory: Mapping[str, int | None
             }
             for report in sorted(served.reports, key=lambda report: str(report["frontend"]))
         ],
+        "mesh": mesh_document(frontends, _wanted(served, stack), served.reports),
     }
     found["warnings"] = list(_warnings(found))
     return found
@@ -106,7 +109,8 @@ def stopped_document(cluster: str, data: Path) -> dict[str, Any]:
     empty = dict.fromkeys(("parts", "apps", "versions", "frontends", "owners", "warnings"), ())
     nothing = dict.fromkeys(("toolkit", "age_s", "query_url", "admin_url"))
     catalog = {"revision": None, "store_id": None, "problem": "the cluster does not run"}
-    kept = {"data": str(data) if data.is_dir() else None, "kept": data.is_dir(), "catalog": catalog}
+    mesh = mesh_document((), (), ())
+    kept = {"data": str(data) if data.is_dir() else None, "kept": data.is_dir(), "catalog": catalog, "mesh": mesh}
     return {"cluster": cluster, "state": "stopped", **nothing, **kept, **empty}
 
 
@@ -130,7 +134,7 @@ def _app(app: Json, served: Served, stack: StackStatus) -> dict[str, Any]:
 
 def _version(version: Json, served: Served, stack: StackStatus) -> dict[str, Any]:
     rows = [row for report in served.reports for row in report["versions"] if row["uid"] == version["uid"]]
-    processes = [one for one in stack.versions if (one.name, one.version) == (version["name"], version["version"])]
+    frontends = sum(part.kind == "frontend" for part in stack.parts)
     current = {model["name"]: model["current_version"] for model in served.catalog["models"]}
     return {
         "model": version["name"],
@@ -138,11 +142,28 @@ def _version(version: Json, served: Served, stack: StackStatus) -> dict[str, Any
         "input_type": version["input_type"],
         "current": current.get(version["name"]) == version["version"],
         "staged": version["staged"],
-        "replicas_wanted": sum(one.wanted for one in processes),
-        "replicas_ready": min((row["ready"] for row in rows), default=0),  # ready for every frontend
+        "replicas_wanted": _replicas_wanted(version, stack),
+        "replicas_ready": ready_replicas(version["uid"], frontends, served.reports),
         "queued": sum(row["queued"] for row in rows),
+        "relayed": sum(row["relayed"] for row in rows),
         "last_error": next((row["last_error"] for row in rows if row["last_error"]), None),
     }
+
+
+def _wanted(served: Served, stack: StackStatus) -> list[WantedReplicas]:
+    return [
+        WantedReplicas(
+            model=version["name"],
+            version=version["version"],
+            uid=version["uid"],
+            count=_replicas_wanted(version, stack),
+        )
+        for version in served.catalog["versions"]
+    ]
+
+
+def _replicas_wanted(version: Json, stack: StackStatus) -> int:
+    return sum(one.wanted for one in stack.versions if (one.name, one.version) == (version["name"], version["version"]))
 
 
 def _warnings(found: Json) -> Iterable[str]:
@@ -164,12 +185,38 @@ def _warnings(found: Json) -> Iterable[str]:
                 f"{app['name']} has the policy `default`: past its SLO it answers {app['default_output']!r} as Clipper did, "
                 "with status 200"
             )
-    for version in found["versions"]:
-        if version["replicas_ready"] < version["replicas_wanted"] and not found["catalog"]["problem"]:
-            yield (
-                f"{version['model']}:{version['version']}: {version['replicas_ready']} of {version['replicas_wanted']} "
-                "replicas are ready"
-            )
+    if not found["catalog"]["problem"]:
+        for version in found["versions"]:
+            yield from _replica_warnings(version, found["mesh"]["lacks"], len(found["frontends"]))
+        yield from _frontend_warnings(found)
+
+
+def _replica_warnings(version: Json, lacks: Sequence[Json], frontends: int) -> Iterable[str]:
+    """A version that is short of replicas, or frontends that are: what all of them lack is the version's."""
+    model = f"{version['model']}:{version['version']}"
+    ours = [lack for lack in lacks if (lack["model"], lack["version"]) == (version["model"], version["version"])]
+    if len(ours) == frontends and version["replicas_ready"] < version["replicas_wanted"]:
+        yield f"{model}: {version['replicas_ready']} of {version['replicas_wanted']} replicas are ready"
+        return
+    for lack in ours:
+        if version["replicas_ready"] >= version["replicas_wanted"] and lack["via_peers"]:
+            continue  # more frontends than a replica has links: relaying is as it should be
+        frontend, ready, wanted = lack["frontend"], lack["replicas_ready"], lack["replicas_wanted"]
+        if ready:
+            yield f"{frontend} has links to {ready} of {wanted} replicas of {model}"
+        elif lack["via_peers"]:
+            yield f"{frontend} has no link to a replica of {model}; it relays to other frontends"
+        else:
+            yield f"{frontend} has no link to a replica of {model}, nor knows a frontend that has one"
+
+
+def _frontend_warnings(found: Json) -> Iterable[str]:
+    running = {part["name"] for part in found["parts"] if part["state"] == "running"}
+    for name in found["mesh"]["silent"]:
+        if name in running:
+            yield f"{name} runs and does not answer"
+    for one in found["mesh"]["unlinked_peers"]:
+        yield f"{one['frontend']} has no link to {one['peer']}"
 
 
 def _largest(values: Iterable[float | None]) -> float | None:

@@ -69,10 +69,11 @@ def show(output: Output, found: Row) -> None:
     )
     if found["versions"]:
         output.line()
+        is_mesh = sum(part["kind"] == "frontend" for part in found["parts"]) > 1
         output.table(
-            ("model", "input", "replicas", "queue", "last error"),
-            [_version(version) for version in found["versions"]],
-            right=frozenset({"replicas", "queue"}),
+            ("model", "input", "replicas", "queue", *(("relayed",) if is_mesh else ()), "last error"),
+            [_version(version, is_mesh=is_mesh) for version in found["versions"]],
+            right=frozenset({"replicas", "queue", "relayed"}),
         )
     if found["apps"]:
         output.line()
@@ -80,8 +81,8 @@ def show(output: Output, found: Row) -> None:
             _show_app(output, app)
     output.line()
     if found["frontends"]:
-        served = ", ".join(f"{one['frontend']} serves {one['revision']}" for one in found["frontends"])
-        output.detail("catalog", f"revision {found['catalog']['revision']}; {served}")
+        output.detail("mesh", f"{found['mesh']['links']}/{found['mesh']['wanted']} links")
+        output.detail("catalog", f"revision {found['catalog']['revision']}; {_served(found)}")
     for warning in found["warnings"]:
         output.warn(warning)
 
@@ -100,7 +101,7 @@ def _part(part: Row) -> Sequence[str | Text]:
     )
 
 
-def _version(version: Row) -> Sequence[str | Text]:
+def _version(version: Row, *, is_mesh: bool) -> Sequence[str | Text]:
     from rich.text import Text
 
     ready, wanted = version["replicas_ready"], version["replicas_wanted"]
@@ -110,8 +111,16 @@ def _version(version: Row) -> Sequence[str | Text]:
         version["input_type"],
         Text(f"{ready}/{wanted}", "green" if ready >= wanted else "yellow"),
         str(version["queued"]),
+        *((f"{version['relayed']:,}",) if is_mesh else ()),
         version["last_error"] or _NOTHING,
     )
+
+
+def _served(found: Row) -> str:
+    frontends = found["frontends"]
+    if len(frontends) > 1 and {one["revision"] for one in frontends} == {found["catalog"]["revision"]}:
+        return f"all {len(frontends)} frontends serve it"
+    return ", ".join(f"{one['frontend']} serves {one['revision']}" for one in frontends)
 
 
 def _show_app(output: Output, app: Row) -> None:

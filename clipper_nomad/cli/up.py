@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
     from clipper_nomad.local_stack.control import StackStatus
 
-_MOST_FRONTENDS = 99
+_MOST_FRONTENDS = 64  # as local_stack.parts has it, which --help need not load
 
 
 def up(
@@ -27,11 +27,15 @@ def up(
         ),
     ] = None,
     frontends: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--frontends", min=1, max=_MOST_FRONTENDS, metavar="N", help="Query frontend processes; they share the port."
+            "--frontends",
+            min=1,
+            max=_MOST_FRONTENDS,
+            metavar="N",
+            help="Query frontend processes; they share the port.  [default: as many as run, else 1]",
         ),
-    ] = 1,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start a cluster on this machine.
@@ -46,7 +50,7 @@ def up(
     """
     from clipper_nomad.cli.finding import find_cluster, make_manager, read_status, stop_interrupted
     from clipper_nomad.cli.output import Output
-    from clipper_nomad.local_stack.launch import START_WITHIN_S
+    from clipper_nomad.local_stack.parts import START_EACH_S, START_WITHIN_S
 
     if not local:
         raise WrongUsage(
@@ -58,7 +62,8 @@ def up(
     manager = make_manager(output, cluster, port=port, frontends=frontends, keep=True)
     began = time.monotonic()
     try:
-        with output.progress(f"starting store, admin and {_frontends(frontends)}", at_most_s=START_WITHIN_S):
+        starting = f"starting store, admin and {_frontends(frontends or 1)}"
+        with output.progress(starting, at_most_s=START_WITHIN_S + START_EACH_S * (frontends or 1)):
             manager.start_clipper()
     except KeyboardInterrupt:
         if before is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clipper_nomad.admin.client import Frontends, Probe
+from clipper_nomad.protocol.links import MOST_LINKS
 
 # A frontend that has just heard of the version, that is full, or that died may do better next time.
 PASSING_TROUBLES = frozenset({"no_replica", "unknown_version", "unreachable", "busy"})
@@ -37,18 +38,33 @@ class Broken:
 
 
 def missing(frontends: Frontends, uid: str, wanted: int) -> str | None:
-    """Return what keeps the version from serving everywhere, in words; None: nothing."""
+    """Return what keeps the version from serving everywhere, in words; None: nothing.
+
+    Every frontend must have a link to all of its replicas; with more frontends than a replica has links, to one of them,
+    or to a frontend that has.
+    """
     if not frontends.live:
         return "no query frontend runs"
     if len(frontends.reports) < frontends.live:
         return f"{len(frontends.reports)} of {frontends.live} query frontends answer"
+    has_all_links = frontends.live <= MOST_LINKS
     for report in frontends.reports:
         if report.get("draining"):
             continue  # it takes no new queries
-        own = next((version for version in report["versions"] if version["uid"] == uid), None)
-        ready = own["ready"] if own else 0
-        if ready < wanted:
+        own: Mapping[str, Any] = next((version for version in report["versions"] if version["uid"] == uid), {})
+        ready = own.get("ready", 0)
+        if has_all_links and ready < wanted:
             return f"query frontend {report['frontend']} has {ready} of {wanted} replicas ready"
+        if not ready and not own.get("via_peers"):
+            return f"query frontend {report['frontend']} reaches no replica, nor a frontend that does"
+    names = {
+        replica["replica"]
+        for report in frontends.reports
+        for replica in report.get("replicas", ())
+        if replica["uid"] == uid and replica["state"] == "ready"
+    }
+    if not has_all_links and len(names) < wanted:
+        return f"{len(names)} of {wanted} replicas are ready"
     return None
 
 

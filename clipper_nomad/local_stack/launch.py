@@ -24,10 +24,11 @@ from clipper_nomad.local_stack.control import Attach, StackStatus, Stop
 from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
 from clipper_nomad.local_stack.janitor import LOCK_IS_HELD, janitor_argv
 from clipper_nomad.local_stack.lock import read_holder
-from clipper_nomad.local_stack.parts import StackSettings
+from clipper_nomad.local_stack.parts import MOST_FRONTENDS, START_EACH_S, START_WITHIN_S, StackSettings
 from clipper_nomad.local_stack.place import Place
 
-START_WITHIN_S = 40.0  # the supervisor itself gives up after 30 s, and says why
+_GRACE_S = 10.0  # the supervisor itself gives up before, and says why
+_ATTACH_WITHIN_S = START_WITHIN_S + START_EACH_S * MOST_FRONTENDS + _GRACE_S
 _SPAWN_WITHIN_S = 15.0
 _STOP_ANSWER_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
@@ -42,7 +43,7 @@ def running_place(place: Place) -> Place:
     return place if holder is None else replace(place, runtime=Path(holder.runtime))
 
 
-def attach(place: Place, request: Attach, *, within_s: float = START_WITHIN_S) -> tuple[Place, StackStatus]:
+def attach(place: Place, request: Attach, *, within_s: float = _ATTACH_WITHIN_S) -> tuple[Place, StackStatus]:
     """Return where the running stack is and how it is, once it is up; this process then owns it too.
 
     Raises: NotRunning. RefusedByStack: another version or port runs, or it failed to start.
@@ -56,13 +57,15 @@ def attach(place: Place, request: Attach, *, within_s: float = START_WITHIN_S) -
     return found, reply
 
 
-def start_or_attach(place: Place, settings: StackSettings) -> tuple[Place, StackStatus]:
+def start_or_attach(place: Place, settings: StackSettings, *, frontends: int | None = None) -> tuple[Place, StackStatus]:
     """Return the stack of `place`, up and owned by this process: the one that runs, else a new one.
 
+    `frontends`: how many one that runs must have; None: it does not matter.
     Raises: StackError: it cannot be started, or is not up in time; the message says why.
     """
-    request = Attach(pid=os.getpid(), toolkit=settings.toolkit, port=settings.port, keep=settings.keep)
-    deadline = time.monotonic() + START_WITHIN_S
+    request = Attach(pid=os.getpid(), toolkit=settings.toolkit, port=settings.port, frontends=frontends, keep=settings.keep)
+    within_s = settings.start_within_s + _GRACE_S
+    deadline = time.monotonic() + within_s
     spawn_after = 0.0
     while (left_s := deadline - time.monotonic()) > 0:
         try:
@@ -81,7 +84,7 @@ def start_or_attach(place: Place, settings: StackSettings) -> tuple[Place, Stack
                 spawn_after = time.monotonic() + _SPAWN_AGAIN_S
         time.sleep(_LOOK_EVERY_S)
     raise StackError(
-        f"Gave up after {START_WITHIN_S:g} s: {place.lock} is held by a local stack that neither answers nor ends.",
+        f"Gave up after {within_s:g} s: {place.lock} is held by a local stack that neither answers nor ends.",
         hint=f"Its supervisor: {read_holder(place.lock)}",
     )
 

@@ -36,7 +36,7 @@ from clipper_nomad.local_stack.control import (
 )
 from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
 from clipper_nomad.local_stack.launch import attach, running_place, start_or_attach, stop
-from clipper_nomad.local_stack.parts import Programs, StackSettings
+from clipper_nomad.local_stack.parts import MOST_FRONTENDS, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 
 _ANSWER_WITHIN_S = 10.0
@@ -48,29 +48,28 @@ _REFERENCE = "bundle:"
 class LocalContainerManager:
     """Runs a cluster on this machine. Start it with `start_clipper`, or find a running one with `connect`.
 
-    `port`: the predict port; without it 9999, or the next that is free; 0 for any. `num_frontends`: query frontend
-    processes, which share the port. `keep`: the stack runs on after this process ended, and keeps its data when it is
-    stopped. `home`: a directory for everything, instead of CLIPPER_HOME or the places of the XDG rules.
-    `programs`: what is run for each part, instead of this package's.
+    `port`: the predict port; without it 9999, or the next that is free; 0 for any. `frontends`: query frontend
+    processes, which share the port; without it as many as run, and 1 in a stack that is started. `keep`: the stack runs
+    on after this process ended, and keeps its data when it is stopped. `home`: a directory for everything, instead of
+    CLIPPER_HOME or the places of the XDG rules. `programs`: what is run for each part, instead of this package's.
     """
 
     def __init__(
         self,
         cluster_name: str = "default-cluster",
         port: int | None = None,
-        num_frontends: int = 1,
+        frontends: int | None = None,
         *,
         keep: bool = False,
         home: str | os.PathLike[str] | None = None,
         programs: Programs | None = None,
     ) -> None:
-        if num_frontends < 1:
-            raise ClipperException(f"num_frontends is {num_frontends}; at least 1 query frontend must run.")
+        _check_frontends("frontends", frontends)
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.local")
         self._port = port
-        self._num_frontends = num_frontends
+        self._frontends = frontends
         self._keep = keep
         self._programs = programs or Programs()
         self._place = find_place(
@@ -102,7 +101,8 @@ class LocalContainerManager:
         """Start the stack, or attach to it if it runs. Of Clipper's settings only the number of frontends means
         something here: there are no images, and the frontend's limits are its own.
 
-        Raises: StackError: it cannot be started; the message says why.
+        Raises: ClipperException: so many frontends cannot be. StackError: it cannot be started, or runs with another
+        number of frontends; the message says why.
         """
         ignored = {
             "images": (query_frontend_image, mgmt_frontend_image, frontend_exporter_image),
@@ -110,7 +110,9 @@ class LocalContainerManager:
             "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
         }
         self.logger.debug("local mode has no use for these settings of start_clipper: %s", ignored)
-        frontends = max(self._num_frontends, num_frontend_replicas)
+        _check_frontends("num_frontend_replicas", num_frontend_replicas)
+        frontends = max(self._frontends or 1, num_frontend_replicas)
+        is_named = self._frontends is not None or num_frontend_replicas != 1  # 1 is what Clipper's callers leave out
         settings = StackSettings(
             cluster=self.cluster_name,
             data=str(self._place.data),
@@ -122,17 +124,16 @@ class LocalContainerManager:
             owner=None if self._keep else os.getpid(),
             programs=self._programs,
         )
-        self._attached(*start_or_attach(self._place, settings))
-        running = sum(part.kind == "frontend" for part in self._connected.parts)
-        if running != frontends:
-            self.logger.warning("%s query frontends run, %s were asked for; stop it first", running, frontends)
+        self._attached(*start_or_attach(self._place, settings, frontends=frontends if is_named else None))
 
     def connect(self) -> None:
         """Find the stack that runs. This process then is one of its owners.
 
-        Raises: StackError: none runs, or one of another version or port does.
+        Raises: StackError: none runs, or one of another version, port or number of frontends does.
         """
-        request = Attach(pid=os.getpid(), toolkit=toolkit_version(), port=self._port, keep=self._keep)
+        request = Attach(
+            pid=os.getpid(), toolkit=toolkit_version(), port=self._port, frontends=self._frontends, keep=self._keep
+        )
         try:
             self._attached(*attach(self._place, request))
         except NotRunning as exc:
@@ -307,6 +308,14 @@ class LocalContainerManager:
         return StackError(
             f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
             hint="Start it with clipper_nomad.local() or start_clipper().",
+        )
+
+
+def _check_frontends(name: str, count: int | None) -> None:
+    if count is not None and not 1 <= count <= MOST_FRONTENDS:
+        raise ClipperException(
+            f"{name} is {count}; expected 1 to {MOST_FRONTENDS} query frontends.",
+            hint="One for each core that shall answer is a good number.",
         )
 
 

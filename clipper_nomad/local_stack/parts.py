@@ -18,6 +18,9 @@ from clipper_nomad.local_stack.kept import WantedVersion
 from clipper_nomad.local_stack.place import Place
 
 LOOPBACK = "127.0.0.1"
+MOST_FRONTENDS = 64  # as the frontend's turns.py has it
+START_WITHIN_S = 30.0  # ten times what one frontend and the rest take on two cores
+START_EACH_S = 2.0  # more for each frontend: its start takes a second of a core, and others may want the core too
 
 # Exit codes after which another start would end the same way: 127 there is no such program, 2 a setting is wrong; of
 # the runtime also 3 an import of the model is missing, 4 its bundle is damaged or for another Python
@@ -60,6 +63,11 @@ class StackSettings:
     keep: bool
     owner: int | None
     programs: Programs = field(default_factory=Programs)
+
+    @property
+    def start_within_s(self) -> float:
+        """How long the start may take."""
+        return START_WITHIN_S + START_EACH_S * self.frontends
 
     @property
     def place(self) -> Place:
@@ -113,16 +121,19 @@ class PartTable:
         return self._part("admin", "admin", self._settings.programs.admin, settings, inherit=(listener,))
 
     def frontend(self, index: int, listener: int) -> Part:
-        """Return a query frontend: the public socket is shared, all else is its own."""
+        """Return a query frontend, which dials the others: the public socket is shared, all else is its own."""
+        frontends = self._settings.frontends
         rpc, internal = self._place.rpc_socket(index), self._place.frontend_socket(index)
         settings = {
             "CLIPPER_FRONTEND_ID": f"frontend-{index}",
             "CLIPPER_HTTP_ADDRESS": f"fd://{listener}",
-            "CLIPPER_RPC_ADDRESS": f"ipc://{rpc}",
+            "CLIPPER_RPC_ADDRESS": self._rpc_address(index),
             "CLIPPER_INTERNAL_ADDRESS": f"unix://{internal}",
             "CLIPPER_STORE_URL": self._store_url,
             "CLIPPER_MIRROR_PATH": str(self._place.mirrors / f"frontend-{index}.json"),
             "CLIPPER_TOKEN_FILE": str(self._place.token),
+            "CLIPPER_PEER_ADDRESSES": ",".join(self._rpc_address(other) for other in range(frontends) if other != index),
+            "CLIPPER_HTTP_SHARE": f"{self._place.shares}:{index}" if frontends > 1 else "",
         }
         argv = self._settings.programs.frontend
         return self._part(f"frontend-{index}", "frontend", argv, settings, inherit=(listener,), makes=(rpc, internal))
@@ -130,7 +141,7 @@ class PartTable:
     def replica(self, replica: str, wanted: WantedVersion) -> Part:
         """Return a model replica that dials every frontend."""
         ready = self.ready_file(replica)
-        rpc_addresses = (f"ipc://{self._place.rpc_socket(index)}" for index in range(self._settings.frontends))
+        rpc_addresses = map(self._rpc_address, range(self._settings.frontends))
         settings = {
             "CLIPPER_MODEL_NAME": wanted.name,
             "CLIPPER_MODEL_VERSION": wanted.version,
@@ -147,6 +158,9 @@ class PartTable:
     def ready_file(self, replica: str) -> Path:
         """Return the file that is there while a replica is ready."""
         return self._place.ready / replica
+
+    def _rpc_address(self, index: int) -> str:
+        return f"ipc://{self._place.rpc_socket(index)}"
 
     @property
     def _store_url(self) -> str:

@@ -93,6 +93,11 @@ class Place:
         return self.runtime / "ready"
 
     @property
+    def shares(self) -> Path:
+        """Where the frontends note how many connections each has."""
+        return self.runtime / "shares"
+
+    @property
     def work(self) -> Path:
         """The current directory of every process: what a model writes there goes with the stack."""
         return self.data / "work"

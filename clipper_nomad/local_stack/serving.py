@@ -150,6 +150,14 @@ class Serving:
                 message=f"The local stack of cluster {cluster!r} runs at {running}; port {attach.port} was asked for.",
                 hint="Leave the port out to use what runs, stop it first, or use another cluster_name.",
             )
+        count = self._settings.frontends
+        if attach.frontends not in {None, count}:
+            return Refused(
+                kind="frontends",
+                message=f"The local stack of cluster {cluster!r} runs with {count} query frontend{'s' * (count > 1)}; "
+                f"{attach.frontends} were asked for.",
+                hint="Leave the number out to use what runs, or stop it first and start it anew: what is kept comes back.",
+            )
         return None
 
     def _keep(self) -> None:

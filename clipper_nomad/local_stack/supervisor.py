@@ -40,7 +40,6 @@ from clipper_nomad.local_stack.store_binary import find_store_binary
 from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unused_bundles
 from clipper_nomad.protocol.log_lines import log_to_stderr
 
-START_WITHIN_S = 30.0  # ten times what it takes on two cores
 TELL_WITHIN_S = 1.0
 
 _log = logging.getLogger("clipper_nomad.local_stack.supervisor")  # __name__ is __main__ here
@@ -114,7 +113,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if owner is not None:
             self._serving.owners.add(owner)
-        deadline = self._loop.after(START_WITHIN_S, self._start_took_too_long)
+        deadline = self._loop.after(self._settings.start_within_s, self._start_took_too_long)
         self._stack.start(lambda: self._is_up(deadline.cancel))
         self._loop.run()
         self._janitor.look()  # there must be one to clean up behind this process
@@ -136,7 +135,7 @@ class Supervisor:
 
     def _start_took_too_long(self) -> None:
         waited_for = ", ".join(self._stack.waited_for)
-        self._start_failed(f"gave up after {START_WITHIN_S:g} s: {waited_for} did not become ready")
+        self._start_failed(f"gave up after {self._settings.start_within_s:g} s: {waited_for} did not become ready")
 
     def _start_failed(self, why: str) -> None:
         if self._serving.state != "starting":

@@ -20,6 +20,8 @@ are budgets (what is left), because two hosts share no clock.
     DRAINED   frontend  -        answer to a replica's DRAIN: nothing follows on this session
     REJECT    frontend  -                                              JSON: why this peer gets no work
 
+The types above 8 are those of the mesh: mesh_messages.py.
+
 No frame is ever unpickled. Every length is checked here before anything is allocated for it.
 Source: docs/decisions/0003-wire-format.md
 """
@@ -31,7 +33,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +68,12 @@ class MessageType(enum.IntEnum):
     DRAIN = 6
     DRAINED = 7
     REJECT = 8
+    ROSTER = 9
+    ANNOUNCE = 10
+    WANT_CATALOG = 11
+    CATALOG = 12
+    RELAY = 13
+    RELAYED = 14
 
 
 class OutputType(enum.IntEnum):
@@ -173,7 +181,13 @@ class Result:
     errors: tuple[OutputError, ...]
 
 
-Introduction = TypeVar("Introduction", Hello, Welcome, Reject)
+class _Form(Protocol):
+    """A dataclass of texts and flags."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+Introduction = TypeVar("Introduction", bound=_Form)
 
 
 def header_of(frame: bytes) -> Header:
@@ -381,7 +395,7 @@ def _json(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers
     if len(frame) > limit:
         raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
     try:
-        value = json.loads(frame)
+        value = json.loads(frame.decode())  # not the bytes: json takes UTF-16, and half of a surrogate pair
         if b"\\u" in frame:  # half of a surrogate pair is no text: whoever writes it out later would fail
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:

@@ -4,6 +4,7 @@
     clipper:{cluster}:catalog        hash: records.field_of → records.to_json
     clipper:{cluster}:request:{key}  what a write answered, for REPLAY_S, so that a retried call gets the same answer
     clipper:{cluster}:changes        channel: admin's orders       clipper:{cluster}:acks   channel: frontends' answers
+    clipper:{cluster}:frontends      channel: frontends find one another; nothing is stored
 
 Every write raises the revision in the same transaction, so a reader that sees one revision sees all of it.
 """
@@ -55,6 +56,11 @@ class Keys:
     def acks(self) -> str:
         """The channel that frontends answer on."""
         return f"clipper:{self.cluster}:acks"
+
+    @property
+    def frontends(self) -> str:
+        """The channel on which frontends tell one another that they are there."""
+        return f"clipper:{self.cluster}:frontends"
 
     def request(self, key: str) -> str:
         """The text with the answer of an earlier write."""

@@ -1,8 +1,8 @@
-"""What admin and the query frontends tell each other through the store's two channels. Pure.
+"""What admin and the query frontends tell each other through the store's channels. Pure.
 
 On `changes` admin gives orders: "the catalog changed" (Change), "who is there?" (RollCall), "take that store's catalog"
-(AcceptStore). On `acks` frontends answer (Ack). store.py sends orders and gathers acks, watch.py does the reverse.
-A message that is not understood is passed over: a newer toolkit may say more.
+(AcceptStore). On `acks` frontends answer (Ack), on `frontends` they find one another (Presence). store.py sends orders and
+gathers acks, watch.py does the reverse. A message that is not understood is passed over: a newer toolkit may say more.
 """
 
 from __future__ import annotations
@@ -51,6 +51,27 @@ class Ack:
     conflict: bool
     roll_call: str | None = None
     report: Mapping[str, Any] | None = None  # Any: JSON, for people and the CLI
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """A frontend is there; its model channel can be dialled at `address`."""
+
+    frontend: str
+    address: str
+
+
+def encode_presence(presence: Presence) -> str:
+    """Return a presence as the text that is published."""
+    return _dump({"frontend": presence.frontend, "address": presence.address})
+
+
+def decode_presence(raw: bytes | str) -> Presence | None:
+    """Return the presence in a published text, or None if it is none."""
+    match _load(raw):
+        case {"frontend": str() as frontend, "address": str() as address}:
+            return Presence(frontend=frontend, address=address)
+    return None
 
 
 def encode_order(order: Order) -> str:

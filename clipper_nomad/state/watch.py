@@ -22,7 +22,17 @@ from redis.exceptions import RedisError
 
 from clipper_nomad.errors import StoreError
 from clipper_nomad.state.layout import COMMAND_TIMEOUT_S, Keys, connect, load, text, without_password
-from clipper_nomad.state.messages import AcceptStore, Ack, Change, RollCall, decode_order, encode_ack
+from clipper_nomad.state.messages import (
+    AcceptStore,
+    Ack,
+    Change,
+    Presence,
+    RollCall,
+    decode_order,
+    decode_presence,
+    encode_ack,
+    encode_presence,
+)
 from clipper_nomad.state.records import Snapshot
 
 COMPARE_S = 5.0  # how long a lost message may go unnoticed; also how often the subscription's connection is tried
@@ -31,19 +41,40 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 2.0  # back within 3 s of the store's 
 log = logging.getLogger(__name__)
 
 Accept = Callable[[Snapshot, bool], int]  # (snapshot, forced: a person said that this store counts) → revision served
+Heard = Callable[[Presence], bool]  # another frontend is there → whether that is news
 Report = Callable[[], Mapping[str, Any]]  # Any: JSON; must hold store_id and conflict of what is served
 
 
 async def watch_catalog(
-    url: str, cluster: str, *, accept: Accept, report: Report, frontend_id: str, compare_s: float = COMPARE_S
+    url: str,
+    cluster: str,
+    *,
+    accept: Accept,
+    report: Report,
+    frontend_id: str,
+    address: str = "",
+    heard: Heard | None = None,
+    is_present: Callable[[], bool] = lambda: True,
+    compare_s: float = COMPARE_S,
 ) -> NoReturn:
     """Follow the catalog of `cluster` until cancelled; store outages are waited out.
 
+    With `heard`, this frontend also says, while `is_present`, that it is there, at `address`, and hears of the others.
     `accept` and `report` run in this task, between awaits: what the one changes the other sees.
     Raises: StoreError: `url` is none of a store; nothing else.
     """
     client = connect(url, retries=0)  # a connection that broke is a gap in what was heard: begin anew
-    watch = _Watch(client, Keys(cluster), accept=accept, report=report, frontend_id=frontend_id, compare_s=compare_s)
+    own = Presence(frontend=frontend_id, address=address)
+    watch = _Watch(
+        client,
+        Keys(cluster),
+        accept=accept,
+        report=report,
+        own=own,
+        heard=heard,
+        is_present=is_present,
+        compare_s=compare_s,
+    )
     try:
         await watch.run(without_password(url))
     finally:
@@ -52,13 +83,24 @@ async def watch_catalog(
 
 class _Watch:
     def __init__(
-        self, client: Redis, keys: Keys, *, accept: Accept, report: Report, frontend_id: str, compare_s: float
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        accept: Accept,
+        report: Report,
+        own: Presence,
+        heard: Heard | None,
+        is_present: Callable[[], bool],
+        compare_s: float,
     ) -> None:
         self._client = client
         self._keys = keys
         self._accept = accept
         self._report = report
-        self._frontend_id = frontend_id
+        self._own = own
+        self._heard = heard
+        self._is_present = is_present
         self._compare_s = compare_s
         self._seen: tuple[str, int] | None = None  # store id and revision of what was handed to accept last
         self._served = 0
@@ -84,10 +126,12 @@ class _Watch:
     async def _follow(self) -> NoReturn:
         """One connection's life: subscribe, read, then obey. Raises whatever ends it."""
         async with self._client.pubsub() as changes:
-            await changes.subscribe(self._keys.changes)
-            if await self._next(changes, COMMAND_TIMEOUT_S) is None:  # once confirmed, no change can be missed
-                raise ConnectionError(f"the store did not confirm a subscription within {COMMAND_TIMEOUT_S:.0f} s")
+            for channel in (self._keys.changes, *([self._keys.frontends] if self._heard else [])):
+                await changes.subscribe(channel)
+                if await self._next(changes, COMMAND_TIMEOUT_S) is None:  # once confirmed, no change can be missed
+                    raise ConnectionError(f"the store did not confirm a subscription within {COMMAND_TIMEOUT_S:.0f} s")
             await self._take()
+            await self._show_presence()
             self._failures = 0
             if self._is_away:
                 self._is_away = False
@@ -100,12 +144,13 @@ class _Watch:
                 if message is not None:
                     was_heard = True
                     if message["type"] == "message":
-                        await self._obey(message["data"])
+                        await self._hear(text(message["channel"]), message["data"])
                 elif loop.time() >= compare_at:
                     if not was_heard:
                         raise ConnectionError("the subscription is silent: even a ping of it was not answered")
                     was_heard = False
                     await changes.ping()
+                    await self._show_presence()
                     await self._compare()
                     compare_at = loop.time() + self._compare_s
 
@@ -116,6 +161,19 @@ class _Watch:
             return None
         message: Mapping[str, Any] | None = await changes.get_message(timeout=timeout_s)
         return message
+
+    async def _hear(self, channel: str, raw: bytes) -> None:
+        if channel == self._keys.changes:
+            await self._obey(raw)
+            return
+        presence = decode_presence(raw)
+        is_other = presence is not None and presence.frontend != self._own.frontend
+        if presence is not None and is_other and self._heard is not None and self._heard(presence):
+            await self._show_presence()  # a newcomer has not heard of us
+
+    async def _show_presence(self) -> None:
+        if self._heard is not None and self._is_present():
+            await self._client.publish(self._keys.frontends, encode_presence(self._own))
 
     async def _obey(self, raw: bytes) -> None:
         match decode_order(raw):
@@ -156,7 +214,7 @@ class _Watch:
     async def _acknowledge(self, *, roll_call: str | None = None) -> None:
         report = self._report()
         ack = Ack(
-            frontend=self._frontend_id,
+            frontend=self._own.frontend,
             store_id=report["store_id"] or "",  # None while nothing is served
             revision=self._served,
             conflict=bool(report["conflict"]) or self._damage is not None,

@@ -16,6 +16,10 @@ from clipper_nomad.state.records import SloPolicy
 NO_CONNECTED_MODELS = "No connected models found for query"
 MISSED_SLO = "Failed to retrieve a prediction response within the specified latency SLO"
 
+# kinds of answers by which peers decide what to do next
+LOST, NOT_TAKEN, SPLIT, POISON = "lost", "not_taken", "split", "poison"
+FOR_PEERS = frozenset({LOST, NOT_TAKEN, SPLIT, POISON})
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,6 +79,12 @@ def refused(status: int, error: str, cause: str, *, retry_after_s: int | None = 
     return Answer(status, _encode({"error": error, "cause": cause}), Outcome.ERROR, headers, cause)
 
 
+def output_of(answer: Answer) -> bytes:
+    """Return the output, as JSON text, in a true answer."""
+    begin = answer.body.index(b'"output":') + len(b'"output":')
+    return answer.body[begin : answer.body.rindex(b',"default":false')]
+
+
 def not_linked(policy: SloPolicy, query_id: int, default_output: bytes, app: str) -> Answer:
     """Return the answer of an app that no model is linked to."""
     if policy == "error":
@@ -125,19 +135,46 @@ def poison(model: str) -> Answer:
         f"this input ended two replicas of model '{model}', the second while it was the only one there; it is refused for "
         "ten minutes. The replicas' logs show why"
     )
-    return refused(422, "poison_input", cause)
+    answer = refused(422, "poison_input", cause)
+    answer.kind = POISON
+    return answer
 
 
 def lost(model: str, tries: int) -> Answer:
     """Return the answer to a query whose replica died and that may not be tried again."""
     times = "once" if tries < 2 else f"{tries} times"
     cause = f"the replica of model '{model}' that worked on this input was lost, and the input may be tried {times}"
-    return refused(503, "Replica lost", cause, retry_after_s=1)
+    answer = refused(503, "Replica lost", cause, retry_after_s=1)
+    answer.kind = LOST
+    return answer
+
+
+def not_taken(model: str) -> Answer:
+    """Return what a peer is told of a query that it sent and that was not executed here."""
+    answer = refused(503, "No connected models", f"no replica of model '{model}' is ready here", retry_after_s=1)
+    answer.kind = NOT_TAKEN
+    return answer
+
+
+def split(model: str) -> Answer:
+    """Return what a peer is told of a query whose batch raised: it may have been a mate's fault."""
+    answer = refused(500, "Model error", f"model '{model}' raised for the batch with this input")
+    answer.kind = SPLIT
+    return answer
+
+
+def relayed_failure(status: int, error: str, cause: str, kind: str) -> Answer:
+    """Return the final error that a peer gave a query."""
+    answer = refused(status, error, cause, retry_after_s=1 if status in {429, 503} else None)
+    answer.kind = kind
+    return answer
 
 
 def queue_full(model: str, reason: str, retry_after_s: int) -> Answer:
     """Return the answer to a query that the queue has no room for."""
-    return refused(429, "Overloaded", f"the queue of model '{model}' {reason}", retry_after_s=retry_after_s)
+    answer = refused(429, "Overloaded", f"the queue of model '{model}' {reason}", retry_after_s=retry_after_s)
+    answer.kind = NOT_TAKEN
+    return answer
 
 
 def no_such_version(model: str, version: str) -> Answer:

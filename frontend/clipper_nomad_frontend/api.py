@@ -234,7 +234,8 @@ async def _probe_replica(facts: FrontendFacts, dispatch: VersionDispatch, packed
     finally:
         facts.serving.abandon(query)
     if answer.status != 200:  # HTTP's OK
-        kind = answer.kind or _KIND_OF_STATUS.get(answer.status, "refused")
+        kind = "" if answer.kind in answers.FOR_PEERS else answer.kind
+        kind = kind or _KIND_OF_STATUS.get(answer.status, "refused")
         return _probe_error(answer.status, answer.cause, kind)
     reply = json.loads(answer.body)
     if reply["default"]:

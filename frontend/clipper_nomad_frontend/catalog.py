@@ -38,6 +38,7 @@ class Catalog:
     ) -> None:
         self.served: Snapshot | None = None
         self.conflict: str | None = None
+        self._is_confirmed = False  # the store said that it counts, or a peer to which the store said so
         self._mirror = mirror
         self._apply = apply
         self._counters = counters or ProcessCounters()
@@ -54,7 +55,7 @@ class Catalog:
             fields = {"path": str(self._mirror), "cause": str(exc)}
             log.error("the mirror of the catalog cannot be read", extra=fields)  # noqa: TRY400  # the cause says all
             return False
-        self._serve(snapshot)
+        self._serve(snapshot, is_confirmed=False)
         log.info("catalog from the mirror", extra={"revision": snapshot.revision, "apps": len(snapshot.apps)})
         return True
 
@@ -63,9 +64,10 @@ class Catalog:
         served = self.served
         if served is not None and (snapshot.store_id, snapshot.revision) == (served.store_id, served.revision):
             self._set_conflict(None)
+            self._is_confirmed = True
         elif forced or replaces(snapshot, served):
             self._set_conflict(None)
-            self._serve(snapshot)
+            self._serve(snapshot, is_confirmed=True)
             self._write_mirror(snapshot)
         elif served is not None:
             self._counters.catalog_rejected += 1
@@ -75,12 +77,43 @@ class Catalog:
             )
         return self.served.revision if self.served is not None else -1
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the store, as this frontend or a peer saw it, said that what is served counts."""
+        return self._is_confirmed
+
+    def wants(self, store_id: str, revision: int, *, is_confirmed: bool) -> bool:
+        """Return whether a peer's catalog should be served instead.
+
+        Without a catalog any is wanted; else a newer one of the same store. What only a mirror said gives way to what a
+        store confirmed, unless the store was seen from here and says otherwise: it may have lost its data.
+        """
+        served = self.served
+        if served is None or not store_id:
+            return bool(store_id)
+        if store_id == served.store_id:
+            return revision > served.revision
+        return is_confirmed and not self._is_confirmed and self.conflict is None
+
+    def take_from_peer(self, mirror: bytes, peer: str, *, is_confirmed: bool) -> None:
+        """Serve a peer's catalog if `wants` says so; it is in conflict with the store, or not, as what was served before."""
+        try:
+            snapshot = from_mirror(mirror)
+        except (ValueError, RecursionError) as exc:
+            log.error("the catalog of a peer cannot be read", extra={"peer": peer, "cause": str(exc)})  # noqa: TRY400
+            return
+        if self.wants(snapshot.store_id, snapshot.revision, is_confirmed=is_confirmed):
+            log.info("catalog from a peer", extra={"peer": peer, "revision": snapshot.revision})
+            self._serve(snapshot, is_confirmed=is_confirmed)
+            self._write_mirror(snapshot)
+
     def mirror_bytes(self) -> bytes | None:
         """Return the served catalog as a mirror file, or None while nothing is served."""
         return None if self.served is None else to_mirror(self.served)
 
-    def _serve(self, snapshot: Snapshot) -> None:
+    def _serve(self, snapshot: Snapshot, *, is_confirmed: bool) -> None:
         self.served = snapshot
+        self._is_confirmed = is_confirmed
         self._apply(snapshot)
 
     def _set_conflict(self, reason: str | None) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.mesh_messages import MAX_NAME, RosterEntry, can_be_told
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
 from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.http_rules import HttpLimits
+from clipper_nomad_frontend.turns import MOST_FRONTENDS, Share
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 
@@ -59,6 +61,23 @@ def _parse_rpc_address(text: str) -> str:
     return text
 
 
+def _parse_dialled_address(text: str) -> str:
+    if text.endswith((":*", ":0")):
+        raise ValueError(text)
+    return _parse_rpc_address(text)
+
+
+def _parse_peers(text: str) -> tuple[str, ...]:
+    return tuple(_parse_dialled_address(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _parse_share(text: str) -> Share:
+    path, _, index = text.rpartition(":")
+    if not path.startswith("/"):
+        raise ValueError(text)
+    return Share(Path(path), _number(index, below=MOST_FRONTENDS))
+
+
 def _number(text: str, *, below: int) -> int:
     number = int(text)
     if not 0 <= number < below:
@@ -70,6 +89,12 @@ def _socket_path(path: str) -> str:
     if not path.startswith("/") or len(path.encode()) > MAX_SOCKET_PATH_BYTES:
         raise ValueError(path)
     return path
+
+
+def _parse_name(text: str) -> str:
+    if not can_be_told(RosterEntry(text, "")):
+        raise ValueError(text)
+    return text
 
 
 def _parse_prefix(text: str) -> str:
@@ -86,7 +111,10 @@ class Settings:
     cluster: str
     frontend_id: str
     http: Address
+    share: Share | None
     rpc: str
+    advertised_rpc: str | None
+    peers: tuple[str, ...]
     internal: Address | None
     store_url: str | None
     mirror: Path | None
@@ -104,15 +132,32 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     unix = f"unix:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)"
     settings = Settings(
         cluster=reader.text("CLIPPER_CLUSTER", "default-cluster"),
-        frontend_id=reader.text("CLIPPER_FRONTEND_ID", f"frontend-{secrets.token_hex(4)}"),
+        frontend_id=reader.parsed(
+            "CLIPPER_FRONTEND_ID",
+            _parse_name,
+            f"frontend-{secrets.token_hex(4)}",
+            f"1 to {MAX_NAME} printable characters",
+        ),
         http=reader.parsed(
             "CLIPPER_HTTP_ADDRESS", parse_tcp_address, Address(host="127.0.0.1", port=1337), "host:port or fd://N"
+        ),
+        share=reader.optional(
+            "CLIPPER_HTTP_SHARE", _parse_share, f"/path:N, a file and a number from 0 to {MOST_FRONTENDS - 1}"
         ),
         rpc=reader.parsed(
             "CLIPPER_RPC_ADDRESS",
             _parse_rpc_address,
             "tcp://127.0.0.1:7000",
             f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes)",
+        ),
+        advertised_rpc=reader.optional(
+            "CLIPPER_ADVERTISED_RPC_ADDRESS", _parse_dialled_address, "tcp://host:port or ipc:///path"
+        ),
+        peers=reader.parsed(
+            "CLIPPER_PEER_ADDRESSES",
+            _parse_peers,
+            (),
+            "tcp://host:port or ipc:///path of model channels, separated by commas",
         ),
         internal=reader.optional("CLIPPER_INTERNAL_ADDRESS", parse_address, f"host:port, {unix} or fd://N"),
         store_url=reader.optional("CLIPPER_STORE_URL", str, "a URL"),

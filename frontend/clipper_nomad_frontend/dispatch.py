@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, ErrorKind, OutputError, Result
 from clipper_nomad.state.records import MICROS, ModelVersion
 from clipper_nomad_frontend import answers
@@ -23,16 +24,18 @@ from clipper_nomad_frontend.batching import BatchLimit
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.metrics import VersionCounters
 from clipper_nomad_frontend.model_queue import ModelQueue
-from clipper_nomad_frontend.output_text import output_texts
+from clipper_nomad_frontend.output_text import output_texts, text_as_json
 from clipper_nomad_frontend.poison import PoisonList
-from clipper_nomad_frontend.replicas import Replica, ReplicaSet, ReplicaState
+from clipper_nomad_frontend.relays import RelaySlot, RelaySlots
+from clipper_nomad_frontend.replicas import Replica, ReplicaSet, ReplicaState, replica_headers
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
 
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 2  # a query is executed at most twice, whatever happens: docs/behaviour.md, "Retries"
 MAX_BATCH_BYTES = 16 * 1024 * 1024  # as the largest HTTP body: one input always fits
-FRONTENDS = 1  # how many share a replica's slots
+_UNDECIDED = frozenset({Fate.REFUSED, Fate.LOST, Fate.SPLIT})
+MAX_RELAYED = 256  # queries in a batch for a peer, which makes batches of its own from them
 
 
 class Channel(Protocol):
@@ -43,6 +46,9 @@ class Channel(Protocol):
 
     def send_cancel(self, session: Session, batch_id: int) -> bool:
         """Ask a replica to forget a batch that it has not started."""
+
+    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
+        """Send the queries of a batch to a peer frontend."""
 
 
 class VersionDispatch:
@@ -60,6 +66,8 @@ class VersionDispatch:
     ) -> None:
         self.record = record
         self.replicas = ReplicaSet()
+        self.relays = RelaySlots()
+        self.frontends = 1  # how many share the slots of a replica
         self.counters = VersionCounters()
         self.queue = ModelQueue()
         fixed = min(record.batch_size, MAX_BATCH_COUNT) if record.batch_size > 0 else None
@@ -77,6 +85,7 @@ class VersionDispatch:
         self._is_removed = False
         self._is_suspects_turn = True  # by turns with ordinary batches: many suspects must not make all others late
         self._wait_per_query_s = 0.0  # how much longer the queue gets by one query
+        self._holds_relayed = False  # whether queries of peers may wait here
 
     @property
     def key(self) -> str:
@@ -85,8 +94,13 @@ class VersionDispatch:
 
     @property
     def has_replicas(self) -> bool:
-        """Whether any replica of it is connected here."""
-        return bool(self.replicas.all)
+        """Whether any replica of it can be reached from here."""
+        return bool(self.replicas.all) or self.relays.ready > 0
+
+    @property
+    def delay_s(self) -> float:
+        """How long a query that came now would wait."""
+        return self.queue.count * self._wait_per_query_s
 
     # ---- queries in ------------------------------------------------------------------------------------------------
 
@@ -118,6 +132,21 @@ class VersionDispatch:
                 return
         queue.add(query)
 
+    def submit_relayed(self, query: Query, *, is_alone: bool) -> None:
+        """Queue a query of a peer, or answer it with why not. The caller pumps afterwards."""
+        if not self.replicas.ready:
+            self._answered(query, answers.not_taken(self.record.key), query.arrived)
+            return
+        self._holds_relayed = True
+        if not is_alone:
+            self.submit(query)
+        elif self._poison and self._poison.refuses(query.data, query.item_length, query.arrived):
+            self._answered(query, answers.poison(self.record.key), query.arrived)
+        elif len(self._suspects) >= self._bounds.queries:
+            self._answered(query, answers.not_taken(self.record.key), query.arrived)
+        else:
+            self._suspects.append(query)
+
     def _estimate_wait(self) -> None:
         self._wait_per_query_s = self.limit.per_query_s / max(1, len(self.replicas.ready))
 
@@ -135,10 +164,14 @@ class VersionDispatch:
 
     def pump(self, now: float) -> None:
         """Give waiting queries to replicas that have a slot."""
+        if not self.replicas.ready:
+            self._pump_relays(now)
+            return
         while self._suspects and self._suspects[0].is_done:
             self._suspects.popleft()
+        sharers = 1 if self.limit.allows_second_slot else self.frontends  # short lines hide the way there and back
         while self.queue.count or self._suspects:
-            replica = self.replicas.next_idle()
+            replica = self.replicas.next_idle(sharers)
             if replica is not None and self._suspects and (self._is_suspects_turn or not self.queue.count):
                 self._is_suspects_turn = False
                 self._send(replica, [self._suspects.popleft()], now, is_alone=True)
@@ -146,10 +179,10 @@ class VersionDispatch:
                 self._is_suspects_turn = True
                 limit = self.limit.limit
                 if len(self.replicas.ready) > 1:  # leave some for the others that rest
-                    limit = min(limit, -(-self.queue.count // self.replicas.idle_count()))
+                    limit = min(limit, -(-self.queue.count // self.replicas.free_count(sharers)))
                 self._send(replica, self._next_batch(limit, now), now)
             elif self.queue.count and not self._suspects and self.limit.allows_second_slot:
-                replica = self.replicas.next_second_slot(FRONTENDS)
+                replica = self.replicas.next_second_slot(self.frontends)
                 if replica is None or self.queue.count < replica.oldest_size():
                     return  # a batch behind another starts no sooner for being sent now: let it grow to that one's size
                 self._send(replica, self._next_batch(self.limit.limit, now), now)
@@ -157,6 +190,54 @@ class VersionDispatch:
                 return
             while self._suspects and self._suspects[0].is_done:
                 self._suspects.popleft()
+
+    def _pump_relays(self, now: float) -> None:
+        """No replica is ready here: give what waits to peers that have some, and back what came from peers."""
+        if self._holds_relayed:
+            self._refuse_relayed(now)
+        while (slot := self.relays.next()) is not None:
+            while self._suspects and self._suspects[0].is_done:
+                self._suspects.popleft()
+            if self._suspects:
+                self._relay(slot, [self._suspects.popleft()], now, is_alone=True)
+            elif self.queue.count:
+                self._relay(slot, self._next_batch(MAX_RELAYED, now), now, is_alone=False)
+            else:
+                return
+
+    def _refuse_relayed(self, now: float) -> None:
+        self._holds_relayed = False
+        waiting = [*self._suspects, *self.queue.drain()]
+        suspects = set(self._suspects)
+        self._suspects.clear()
+        for query in waiting:
+            if query.is_done:
+                continue
+            if query.endpoint.is_relay:
+                self._answered(query, answers.not_taken(self.record.key), now)
+            elif query in suspects:
+                self._suspects.append(query)
+            else:
+                self.queue.add(query)
+
+    def _relay(self, slot: RelaySlot, queries: list[Query], now: float, *, is_alone: bool) -> None:
+        batch = self._sessions.begin(slot.session, queries, now, 0.0, is_alone=is_alone)
+        for query in queries:
+            query.tries += 1
+        sent = self._channel.send_relay(
+            slot.session,
+            batch,
+            uid=self.record.uid,
+            input_type=self._kind,
+            item_length=queries[0].item_length,
+            now=now,
+        )
+        if sent:
+            self.counters.relayed += len(queries)
+            return
+        del slot.session.in_flight[batch.id]
+        self.relays.remove(slot.session.id)
+        self._return(queries, is_alone=is_alone)
 
     def _next_batch(self, limit: int, now: float) -> list[Query]:
         expected_s = self.limit.expected_s(min(limit, self.queue.count))
@@ -240,7 +321,7 @@ class VersionDispatch:
             self._answered(query, answers.lost(self.record.key, query.tries), now)
 
     def _may_retry(self, query: Query) -> bool:
-        return self.record.retry and query.tries < MAX_TRIES and not self._is_removed
+        return self.record.retry and query.tries < MAX_TRIES and not self._is_removed and not query.endpoint.is_relay
 
     def _retry_alone(self, query: Query) -> None:
         self.counters.resent += 1
@@ -262,12 +343,8 @@ class VersionDispatch:
 
     def _requeue_cancelled(self, batch: Batch, now: float) -> None:
         for query in batch.queries:
-            if query.is_done:
-                continue
-            if self._may_retry(query):
-                self._retry_alone(query)
-            else:
-                self._answered(query, answers.lost(self.record.key, query.tries), now)
+            if not query.is_done:
+                self._retry_elsewhere(query, now)
 
     # ---- answers out -----------------------------------------------------------------------------------------------
 
@@ -277,6 +354,7 @@ class VersionDispatch:
         if replica is None:
             return
         replica.backlog = result.backlog
+        self.replicas.heard(result.backlog, self.frontends)
         replica.is_exclusive = False
         if replica.state is ReplicaState.STALLED:
             log.info("replica goes on", extra={"model": self.record.key, "replica": replica.name})
@@ -290,15 +368,61 @@ class VersionDispatch:
         else:
             self._learn(batch, seconds, now)
             replica.answered += count
-            self._answer_all(replica, batch.queries, output_texts(result), now)
+            self._answer_all(replica.headers, batch.queries, output_texts(result), now)
         self.pump(now)
 
     def _learn(self, batch: Batch, seconds: float, now: float) -> None:
         self.limit.record(len(batch.queries), seconds, now - batch.sent_at - batch.expected_s if batch.expected_s else 0.0)
         self._estimate_wait()
 
-    def _answer_all(self, replica: Replica, queries: list[Query], outputs: list[bytes], now: float) -> None:
-        headers = replica.headers
+    def on_relayed(self, session: Session, batch: Batch, rows: list[RelayedAnswer], now: float) -> None:
+        """Answer the queries that a peer was given, or see to those that it did not execute."""
+        slot = self.relays.all.get(session.id)
+        refused: list[Query] = []
+        for query, row in zip(batch.queries, rows, strict=True):
+            if query.is_done:
+                continue
+            if row.fate in _UNDECIDED and now > query.arrived + query.endpoint.patience_s:  # its timer did not come first
+                answer = query.endpoint.out_of_patience(query, has_replica=True, model=self.record.key)
+                self._answered(query, answer, now)
+                continue
+            match row.fate:
+                case Fate.ANSWERED:
+                    self._answer_all(replica_headers(self.record.key, row.replica), [query], [text_as_json(row.output)], now)
+                case Fate.FAILED:
+                    if row.kind == answers.POISON and batch.is_alone:
+                        self._poison.add(query.data, query.item_length, now)
+                    answer = answers.relayed_failure(row.status, row.error, row.cause, row.kind)
+                    self._answered(query, answer, now)
+                case Fate.REFUSED if self._is_removed:  # nothing waits here any more
+                    self._answered(query, answers.not_taken(self.record.key), now)
+                case Fate.REFUSED:
+                    refused.append(query)
+                case Fate.LOST | Fate.SPLIT:
+                    self._retry_elsewhere(query, now)
+        if refused:
+            self._return(refused, is_alone=batch.is_alone)
+            if slot is not None:
+                slot.has_refused = True
+        self.pump(now)
+
+    def on_relay_lost(self, session: Session, now: float) -> None:
+        """The link to a peer ended: what it had in hand may have been executed."""
+        self.relays.remove(session.id)
+        for batch in session.in_flight.values():
+            for query in batch.queries:
+                if not query.is_done:
+                    self._retry_elsewhere(query, now)
+        session.in_flight.clear()
+        self.pump(now)
+
+    def _retry_elsewhere(self, query: Query, now: float) -> None:
+        if self._may_retry(query):
+            self._retry_alone(query)
+        else:
+            self._answered(query, answers.lost(self.record.key, query.tries), now)
+
+    def _answer_all(self, headers: bytes, queries: list[Query], outputs: list[bytes], now: float) -> None:
         answered = self._answered
         for query, output in zip(queries, outputs, strict=True):
             if not query.is_done:
@@ -324,7 +448,7 @@ class VersionDispatch:
             if error is not None:
                 self._failed(replica, query, error, now)
             else:
-                self._answer_all(replica, [query], [outputs[index]], now)
+                self._answer_all(replica.headers, [query], [outputs[index]], now)
 
     def _batch_failed(self, replica: Replica, batch: Batch, error: OutputError, now: float) -> None:
         splits = error.kind is ErrorKind.RAISED and len(batch.queries) > 1
@@ -333,6 +457,8 @@ class VersionDispatch:
                 continue
             if splits and self._may_retry(query):
                 self._retry_alone(query)
+            elif splits and query.endpoint.is_relay and self.record.retry:
+                self._answered(query, answers.split(self.record.key), now)
             else:
                 self._failed(replica, query, error, now)
 

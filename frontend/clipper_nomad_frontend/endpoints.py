@@ -23,11 +23,11 @@ class Endpoint:
     """One app, ready to take queries."""
 
     __slots__ = (
-        "app", "counters", "default_output", "link", "model", "name", "owed", "patience_s", "policy", "reader", "slo_s",
-        "timeout_s",
+        "app", "counters", "default_output", "is_relay", "link", "model", "name", "owed", "patience_s", "policy", "reader",
+        "slo_s", "timeout_s",
     )  # fmt: skip
 
-    def __init__(self, app: App, counters: AppCounters) -> None:
+    def __init__(self, app: App, counters: AppCounters, *, is_relay: bool = False) -> None:
         self.app = app
         self.name = app.name
         self.counters = counters
@@ -40,9 +40,12 @@ class Endpoint:
         self.model = app.linked_models[0] if app.linked_models else None
         self.link = link(self.model, app.kind) if self.model is not None else None
         self.owed: dict[Query, None] = {}  # in order of arrival
+        self.is_relay = is_relay  # its queries came from a peer, which owns them: they are executed once, and here
 
     def out_of_patience(self, query: Query, *, has_replica: bool, model: str) -> Answer:
         """Return the answer of a query that no output came for in time."""
+        if self.is_relay:  # its own frontend keeps the time, and knows what the client is to get
+            return answers.lost(model, query.tries) if query.tries else answers.not_taken(model)
         if not has_replica:
             return answers.no_replica(self.policy, query.query_id, self.default_output, model)
         if self.policy == "late":

@@ -51,6 +51,7 @@ class HttpServerState:
         self.fallback = fallback
         self.clock = clock
         self.connections: set[PredictConnection] = set()
+        self.on_connections_changed: Callable[[], None] = _nobody_asks
         self.is_draining = False
         self.request_ids = RequestIds()
         self.date_line = b""
@@ -67,6 +68,10 @@ class HttpServerState:
         self.date_line = http_rules.date_line(wall_clock)
         for connection in list(self.connections):
             connection.check_time(now)
+
+
+def _nobody_asks() -> None:
+    """Stand in for whoever wants to know how many connections are open."""
 
 
 class PredictConnection(asyncio.Protocol):
@@ -115,6 +120,7 @@ class PredictConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are of no class of asyncio's
         self._parser = httptools.HttpRequestParser(self)
         self._server.connections.add(self)
+        self._server.on_connections_changed()
         self._server.counters.connections += 1
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
@@ -122,6 +128,7 @@ class PredictConnection(asyncio.Protocol):
         self._is_closing = True
         del self._parser  # which holds this connection: a circle would wait for the collector, and it comes seldom
         self._server.connections.discard(self)
+        self._server.on_connections_changed()
         owed, self._owed = self._owed, deque()
         held, self._held = {id(item) for item, _ in self._held}, deque()
         for item in owed:
@@ -437,6 +444,7 @@ class PredictConnection(asyncio.Protocol):
     def _hand_over_now(self, raw: bytes) -> None:
         """Give the connection to aiohttp, which answers this one request and closes."""
         self._server.connections.discard(self)
+        self._server.on_connections_changed()
         del self._parser  # see connection_lost
         transport = self._transport
         if self._is_paused and self._write_blocked_at is None:

@@ -73,7 +73,7 @@ class AppCounters:
 class VersionCounters:
     """What the replicas of one model version did."""
 
-    __slots__ = ("batch_exec", "batch_size", "errors", "lost", "poisoned", "refused", "resent")
+    __slots__ = ("batch_exec", "batch_size", "errors", "lost", "poisoned", "refused", "relayed", "resent")
 
     def __init__(self) -> None:
         self.batch_size = Histogram(SIZE_BOUNDS)
@@ -83,6 +83,7 @@ class VersionCounters:
         self.lost = 0
         self.poisoned = 0
         self.refused = 0
+        self.relayed = 0
 
 
 class ProcessCounters:
@@ -156,6 +157,7 @@ class _Collector(Collector):
             "resent": CounterMetricFamily("clipper_resent_queries", "Queries sent a second time.", labels=labels),
             "lost": CounterMetricFamily("clipper_lost_replicas", "Replicas lost with work in hand.", labels=labels),
             "poisoned": CounterMetricFamily("clipper_poison_inputs", "Inputs that ended replicas.", labels=labels),
+            "relayed": CounterMetricFamily("clipper_relayed_queries", "Queries sent on to a peer frontend.", labels=labels),
             "refused": CounterMetricFamily("clipper_refused_queries", "Queries the queue had no room for.", labels=labels),
         }
         for model, version, counters, waiting, replicas in self._source.version_counters():

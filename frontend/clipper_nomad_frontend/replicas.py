@@ -1,14 +1,18 @@
 """The replicas of one model version, and which of them gets the next batch. Pure.
 
 Slots belong to the replica: it works one batch at a time, and each result tells how many wait there, from all frontends.
-First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin.
+First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin. Where other
+frontends share the replicas and batches take long, a frontend gives work to fewer of them at once the longer the lines that
+its results tell of: a batch in a line neither starts sooner for being sent now nor grows. Tried: tests/unit/test_fairness.py
 """
 
 from __future__ import annotations
 
 import enum
+from math import inf
 from urllib.parse import quote
 
+from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_frontend.sessions import Batch, Session
 
 LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
@@ -38,8 +42,7 @@ class Replica:
         self.answered = 0
         self.last_used = 0
         self.is_exclusive = False  # works on a suspect: nothing else is sent until that is over
-        model = _printable(f"{session.hello.model}:{session.hello.version}")
-        self.headers = f"X-Clipper-Model: {model}\r\nX-Clipper-Replica: {self.name}\r\n".encode()
+        self.headers = replica_headers(f"{session.hello.model}:{session.hello.version}", session.hello.replica)
 
     @property
     def in_flight(self) -> dict[int, Batch]:
@@ -59,6 +62,11 @@ class Replica:
         return None
 
 
+def replica_headers(model: str, replica: str) -> bytes:
+    """Return the header lines that tell which replica of which model version computed an output."""
+    return f"X-Clipper-Model: {_printable(model)}\r\nX-Clipper-Replica: {_printable(replica)}\r\n".encode()
+
+
 def _printable(text: str) -> str:
     """Return what a peer says of itself so that it can stand in an HTTP header: anything but visible ASCII as %XX."""
     return quote(text[:LONGEST_NAME], safe="!#$&'()*+,/:;=?@[]", errors="replace")
@@ -67,12 +75,13 @@ def _printable(text: str) -> str:
 class ReplicaSet:
     """The replicas of one model version that have a session here."""
 
-    __slots__ = ("_turn", "all", "ready")
+    __slots__ = ("_at_once", "_turn", "all", "ready")
 
     def __init__(self) -> None:
         self.all: dict[int, Replica] = {}  # by session id
         self.ready: list[Replica] = []
         self._turn = 0
+        self._at_once: float = inf  # how many may have work of this frontend, where others share them
 
     def add(self, replica: Replica) -> None:
         """Take in a replica."""
@@ -93,19 +102,36 @@ class ReplicaSet:
     def _refresh(self) -> None:
         self.ready = [replica for replica in self.all.values() if replica.state is ReplicaState.READY]
 
+    def heard(self, backlog: int, sharers: int) -> None:
+        """Learn from a result how many batches wait at its replica: one more at once if none does, fewer if several do."""
+        self._at_once = max(min(self._at_once, len(self.ready)) + 1 - backlog, self._least(sharers))
+
+    def _least(self, sharers: int) -> int:
+        """Return how many replicas may have work of this frontend, however long the lines: its share, and one more."""
+        return -(-len(self.ready) // min(sharers, MOST_LINKS)) + 1
+
     def idle_count(self) -> int:
         """Return how many ready replicas have nothing in hand from this frontend."""
         return sum(not replica.session.in_flight for replica in self.ready)
 
-    def next_idle(self) -> Replica | None:
-        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if all work."""
+    def free_count(self, sharers: int) -> int:
+        """Return how many of them may be given work now: all of them, or fewer where `sharers` frontends share them."""
+        idle = self.idle_count()
+        return idle if sharers <= 1 else int(max(0, min(idle, self._most_at_once(sharers) - (len(self.ready) - idle))))
+
+    def _most_at_once(self, sharers: int) -> float:
+        return max(self._at_once, self._least(sharers))
+
+    def next_idle(self, sharers: int = 1) -> Replica | None:
+        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if none may."""
         best: Replica | None = None
+        at_work = 0
         for replica in self.ready:
-            if not replica.session.in_flight and (
-                best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used)
-            ):
+            if replica.session.in_flight:
+                at_work += 1
+            elif best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used):
                 best = replica
-        return best
+        return best if sharers <= 1 or at_work < self._most_at_once(sharers) else None
 
     def next_second_slot(self, frontends: int) -> Replica | None:
         """Return a ready replica that has one batch in hand and room for another behind it; None if there is none."""

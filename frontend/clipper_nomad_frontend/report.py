@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipper_nomad_frontend.answers import Outcome
@@ -14,9 +15,16 @@ from clipper_nomad_frontend.serving import Serving
 
 
 def frontend_report(
-    settings: Settings, serving: Serving, catalog: Catalog, *, toolkit: str, http: str, is_draining: bool
+    settings: Settings,
+    serving: Serving,
+    catalog: Catalog,
+    *,
+    toolkit: str,
+    http: str,
+    is_draining: bool,
+    peers: Sequence[Mapping[str, object]],
 ) -> dict[str, Any]:
-    """Return identity, catalog, replicas, versions and apps of this frontend."""
+    """Return identity, catalog, peers, replicas, versions and apps of this frontend."""
     served = catalog.served
     dispatches = list(serving.dispatches.values())
     return {
@@ -31,6 +39,7 @@ def frontend_report(
         "http": http,
         "internal": str(settings.internal) if settings.internal else None,
         "rpc": serving.router.address if serving.router else settings.rpc,
+        "peers": list(peers),
         "replicas": [row for dispatch in dispatches for row in _replicas(dispatch)]
         + [
             {"model": hello.model, "version": hello.version, "uid": hello.uid, "replica": hello.replica, "id": -1,
@@ -68,6 +77,8 @@ def _version(dispatch: VersionDispatch) -> dict[str, Any]:
         "uid": record.uid,
         "queued": dispatch.queue.count,
         "ready": len(dispatch.replicas.ready),
+        "via_peers": dispatch.relays.ready,
+        "relayed": dispatch.counters.relayed,
         "last_error": dispatch.last_error,
         "batch_limit": dispatch.limit.limit,
     }

@@ -1,4 +1,4 @@
-"""The model channel: one ZeroMQ ROUTER that every replica connects to. The only file here that touches ZeroMQ.
+"""The model channel: one ZeroMQ ROUTER that every replica connects to. Only it and peer_links.py touch ZeroMQ.
 
 Frames in → messages to the Listener; batches out. libzmq's own heartbeats find dead links (its I/O thread needs no GIL);
 the socket monitor tells of a lost connection within milliseconds and names it by its file descriptor, which the hello's
@@ -19,7 +19,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from clipper_nomad.protocol import wire
+from clipper_nomad.protocol.mesh_messages import MAX_ROSTER, PeerHello, Terms, decode_hello, encode_relay
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
+from clipper_nomad.state.records import MICROS
+from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.sessions import Batch, Session
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ _NOW_AND_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _HAS_MORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
+MAX_MET = 64  # first messages that wait for all else to be read
 MAX_MESSAGES_PER_WAKE = 256  # then the loop gets its turn: HTTP must not starve behind a flood of results
 
 
@@ -42,7 +46,10 @@ class Listener(Protocol):
     """Who is told what comes in."""
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
-        """A peer introduced itself."""
+        """A replica introduced itself."""
+
+    def on_peer_hello(self, routing_id: bytes, hello: PeerHello) -> None:
+        """Another frontend introduced itself."""
 
     def on_message(self, routing_id: bytes, header: Header, frames: list[bytes]) -> None:
         """A peer sent something else. May raise WireError."""
@@ -64,11 +71,13 @@ class Router:
         self._loop = asyncio.get_running_loop()
         self._known: set[bytes] = set()  # routing ids that were heard on a live connection
         self._connection_of: dict[int, bytes] = {}  # file descriptor → routing id
+        self._met: list[tuple[bytes, int, list[bytes]]] = []  # routing id, descriptor and frames, of new connections
         self._ended: set[int] = set()  # file descriptors whose connection has ended, and that no other has got since
         self._bad: dict[bytes, int] = {}
         self._again: asyncio.Handle | None = None
-        self._context = zmq.Context()
-        socket = self._socket = self._context.socket(zmq.ROUTER)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, 4 * MAX_ROSTER)  # a link to a peer takes three; libzmq's default is 1023
+        socket = self._socket = self.context.socket(zmq.ROUTER)
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, 0)  # two batches per session bound what can wait, not messages
@@ -99,7 +108,7 @@ class Router:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
-        self._context.term()
+        self.context.term()
 
     # ---- out -------------------------------------------------------------------------------------------------------
 
@@ -118,6 +127,21 @@ class Router:
             ),
         )
 
+    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
+        """Send the queries of a batch to a peer frontend; False if it is gone."""
+        frames = encode_relay(
+            epoch=self._epoch,
+            session=session.id,
+            batch=batch.id,
+            uid=uid,
+            input_type=input_type,
+            item_length=item_length,
+            is_alone=batch.is_alone,
+            terms=[_terms(query, now) for query in batch.queries],
+            inputs=[query.data for query in batch.queries],
+        )
+        return self._send(session.routing_id, frames)
+
     def send_cancel(self, session: Session, batch_id: int) -> bool:
         """Ask a replica to forget a batch that it has not started; False if the peer is gone."""
         return self.send_control(session, MessageType.CANCEL, batch_id)
@@ -131,6 +155,10 @@ class Router:
         """Open a session at the replica; False if the peer is gone."""
         frames = wire.encode_introduction(MessageType.WELCOME, welcome, epoch=self._epoch, session=session.id)
         return self._send(session.routing_id, frames)
+
+    def send_frames(self, routing_id: bytes, frames: list[bytes]) -> bool:
+        """Send any other message; False if the peer is gone."""
+        return self._send(routing_id, frames)
 
     def send_reject(self, routing_id: bytes, reject: Reject) -> bool:
         """Tell a peer that it gets no work; False if it is gone."""
@@ -160,12 +188,17 @@ class Router:
         socket = self._socket
         for _ in range(MAX_MESSAGES_PER_WAKE):
             if not self._has_messages():
+                if self._met:
+                    self._meet()
                 return
             routing_id = socket.recv(_NOW)
             if routing_id in self._known:
                 self._take(routing_id, self._rest())
             else:
-                self._meet(routing_id)
+                parts = socket.recv_multipart(copy=False)
+                self._met.append((routing_id, parts[-1].get(zmq.SRCFD), [part.bytes for part in parts]))
+        if len(self._met) >= MAX_MET:
+            self._meet()
         self._again = self._loop.call_soon(self._drain)
 
     def _has_messages(self) -> bool:
@@ -181,23 +214,25 @@ class Router:
                 frames.append(frame)
         return frames
 
-    def _meet(self, routing_id: bytes) -> None:
-        """Take the first message of a connection, and note its descriptor, by which the monitor will name it.
+    def _meet(self) -> None:
+        """Take the first messages of new connections, and note their descriptors, by which the monitor will name them.
 
         A connection may have ended before what it said is read, and another may have its descriptor by now: its end must
-        not go unnoticed, or a replica that is not there would be given work.
+        not go unnoticed, or a replica that is not there would be given work. So ends are heard of first; and nothing is
+        met before all else is read, because a result is no less true for being the last thing that a connection said.
         """
-        parts = self._socket.recv_multipart(copy=False)
-        descriptor = parts[-1].get(zmq.SRCFD)
+        met, self._met = self._met, []
         self._take_events()
-        other = self._connection_of.get(descriptor)
-        if descriptor in self._ended or (other is not None and _is_newer(other, routing_id)):
-            return
-        if other is not None:
-            self._lose(other)
-        self._known.add(routing_id)
-        self._connection_of[descriptor] = routing_id
-        self._take(routing_id, [part.bytes for part in parts])
+        for routing_id, descriptor, frames in met:
+            if routing_id not in self._known:
+                other = self._connection_of.get(descriptor)
+                if descriptor in self._ended or (other is not None and _is_newer(other, routing_id)):
+                    continue
+                if other is not None:
+                    self._lose(other)
+                self._known.add(routing_id)
+                self._connection_of[descriptor] = routing_id
+            self._take(routing_id, frames)
 
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
         if self._bad and self._bad.get(routing_id, 0) >= MAX_BAD_MESSAGES:
@@ -205,7 +240,11 @@ class Router:
         try:
             header = wire.header_of(frames[0])
             if header.type is MessageType.HELLO:
-                self._listener.on_hello(routing_id, wire.decode_introduction(frames, Hello))
+                hello = decode_hello(frames)
+                if isinstance(hello, PeerHello):
+                    self._listener.on_peer_hello(routing_id, hello)
+                else:
+                    self._listener.on_hello(routing_id, hello)
             else:
                 self._listener.on_message(routing_id, header, frames)
         except WireError as exc:
@@ -240,7 +279,19 @@ class Router:
     def _lose(self, routing_id: bytes) -> None:
         self._known.discard(routing_id)
         self._bad.pop(routing_id, None)
-        self._listener.on_disconnect(routing_id)
+        try:
+            self._listener.on_disconnect(routing_id)
+        except Exception:  # a bug in what the loss set off must not leave the other losses unread
+            log.exception("the end of a connection was not taken")
+
+
+def _terms(query: Query, now: float) -> Terms:
+    endpoint = query.endpoint
+    return Terms(
+        waited=max(0, round((now - query.arrived) * MICROS)),
+        slo=round(endpoint.slo_s * MICROS),
+        timeout=round(endpoint.timeout_s * MICROS),
+    )
 
 
 def _is_newer(one: bytes, other: bytes) -> bool:

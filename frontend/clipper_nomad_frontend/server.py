@@ -27,10 +27,12 @@ from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, interna
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.config import Address, Settings
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
+from clipper_nomad_frontend.mesh import Mesh
 from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.report import frontend_report
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.serving import Serving
+from clipper_nomad_frontend.shared_listener import SharedListener
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,16 @@ class Server:
             access_log=self._access_log,
             path_prefix=settings.path_prefix,
         )
-        self._router = self._serving.router = Router(settings.rpc, self._serving, epoch)
         self._catalog = Catalog(settings.mirror, self._serving.apply, self._serving.process_counters)
+        self._mesh = Mesh(
+            self._serving,
+            self._catalog,
+            frontend_id=settings.frontend_id,
+            toolkit=toolkit,
+            epoch=epoch,
+            seeds=settings.peers,
+        )
+        self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch)
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
@@ -81,6 +91,7 @@ class Server:
             toolkit=self._toolkit,
             http=self._http_address,
             is_draining=self._is_draining,
+            peers=self._mesh.report(),
         )
 
     async def serve(self) -> None:
@@ -90,6 +101,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         self._catalog.start_from_mirror()
+        self._mesh.start(self._router.context, settings.advertised_rpc or self._router.address)
         async with contextlib.AsyncExitStack() as stack:
             if settings.store_url is not None:
                 watching = asyncio.create_task(self._watch(settings.store_url))
@@ -107,7 +119,7 @@ class Server:
             )
             listening = _listen(settings.http)
             self._http_address = _host_and_port(listening)
-            server = await loop.create_server(lambda: PredictConnection(http), sock=listening, backlog=BACKLOG)
+            server = await self._accept_on(listening, http)
             ticking = asyncio.create_task(self._tick(http))
             stack.push_async_callback(_cancel, ticking)
             gc.collect()
@@ -115,8 +127,22 @@ class Server:
             log.info("frontend is up", extra={"http": self._http_address, "rpc": self._router.address})
             await self._stop.wait()
             await self._drain(server)
+        self._mesh.close()
         self._router.close()
         self._access_log.flush()
+
+    async def _accept_on(self, listening: socket.socket, http: HttpServerState) -> asyncio.Server | SharedListener:
+        loop = asyncio.get_running_loop()
+        if self._settings.share is None:
+            return await loop.create_server(lambda: PredictConnection(http), sock=listening, backlog=BACKLOG)
+        shared = SharedListener(
+            listening,
+            self._settings.share,
+            protocol=lambda: PredictConnection(http),
+            open_here=lambda: len(http.connections),
+        )
+        http.on_connections_changed = shared.note
+        return shared
 
     async def _watch(self, store_url: str) -> None:
         await watch_catalog(
@@ -125,6 +151,9 @@ class Server:
             accept=self._catalog.accept,
             report=self._report,
             frontend_id=self._settings.frontend_id,
+            address=self._mesh.roster.own.address,
+            heard=self._mesh.heard,
+            is_present=lambda: not self._is_draining,
         )
 
     @staticmethod
@@ -139,16 +168,19 @@ class Server:
             os._exit(130)  # asked twice: at once
         self._stop.set()
 
-    async def _drain(self, server: asyncio.Server) -> None:
+    async def _drain(self, server: asyncio.Server | SharedListener) -> None:
         """Answer what is owed, until there is nothing or the time is up."""
         assert self._http is not None  # noqa: S101  # it is up, or there was nothing to drain
         log.info("draining", extra={"connections": len(self._http.connections)})
         self._is_draining = True
+        self._mesh.drain()
+        if isinstance(server, SharedListener):
+            server.step_back()
         self._http.drain(time.monotonic())
         deadline = time.monotonic() + self._settings.drain_s
         await asyncio.sleep(min(LATE_ACCEPT_S, self._settings.drain_s))
         server.close()
-        while self._http.connections and time.monotonic() < deadline:
+        while (self._http.connections or self._serving.owes_answers) and time.monotonic() < deadline:
             self._http.tick(time.monotonic(), time.time())
             await asyncio.sleep(0.05)
         if self._http.connections:

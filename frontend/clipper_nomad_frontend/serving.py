@@ -7,15 +7,17 @@ replicas and results (it is the router's Listener). All on one event loop; polic
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from clipper_nomad.protocol import wire
+from clipper_nomad.protocol.mesh_messages import Relay, RelayedAnswer, Terms
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
 from clipper_nomad.state.records import MICROS, App, ModelVersion, Snapshot
-from clipper_nomad_frontend import answers
+from clipper_nomad_frontend import answers, relay_desk
 from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
@@ -31,6 +33,7 @@ TIMER_GRAIN_S = 0.001  # uvloop rounds to milliseconds: a timer that fires early
 GATHERING_ROUNDS = 3  # turns of the loop in which more queries may join before batches are made: reading, never waiting
 PROGRESS_CHECK_S = 0.25  # how often replicas with work in hand are looked at
 UNKNOWN_UID_PATIENCE_S = 30.0  # a replica may be quicker than the catalog that announces its version
+MOST_GUESTS = 256  # kinds of terms under which queries of peers come
 NO_APP_SLO_S = 10.0  # for versions that no app uses yet
 
 
@@ -58,11 +61,13 @@ class Serving:
         self._current: dict[str, VersionDispatch] = {}  # by endpoints.link: model and input type
         self._app_counters: dict[str, AppCounters] = {}
         self._retired: list[Endpoint] = []  # replaced, and still owing answers
+        self._guests: dict[Terms, Endpoint] = {}  # for queries of peers
         self._dispatch_of: dict[int, VersionDispatch] = {}  # by session id
         self._waiting: dict[bytes, tuple[Hello, float]] = {}  # replicas of versions that the catalog does not know yet
         self._query_ids = itertools.count()
         self._to_pump: set[VersionDispatch] = set()
         self._pump_is_due = False
+        self._frontends = 1
         self._arrived = 0  # since the last look of _pump
         self._rounds = 0
         self._expiry: asyncio.TimerHandle | None = None
@@ -99,7 +104,7 @@ class Serving:
         dispatch.submit(query)
         if len(query.endpoint.owed) == 1 and dispatch.last_batch_size <= 1:  # one client at a time: nobody to gather
             dispatch.pump(query.arrived)
-            self._watch_progress()
+            self.watch_progress()
             return
         self._to_pump.add(dispatch)
         self._arrived += 1
@@ -131,7 +136,7 @@ class Serving:
         for dispatch in self._to_pump:
             dispatch.pump(now)
         self._to_pump.clear()
-        self._watch_progress()
+        self.watch_progress()
 
     def answered(self, query: Query, answer: Answer, now: float) -> None:
         """Give `query` its one answer."""
@@ -142,7 +147,7 @@ class Serving:
         counters.outcomes[answer.outcome] += 1
         latency = now - query.arrived
         counters.latency.observe(latency)
-        if answer.outcome or self._access_log.notes_answered:
+        if (answer.outcome or self._access_log.notes_answered) and not query.endpoint.is_relay:
             self._access_log.note(query, answer, latency)
         try:
             query.sink.take(query, answer)
@@ -173,6 +178,42 @@ class Serving:
         self.submit_to(dispatch, query)
         return query
 
+    def submit_relayed(self, relay: Relay, reply: Callable[[list[RelayedAnswer]], None]) -> list[Query]:
+        """Execute the queries of a peer; `reply` is called once, perhaps before this returns."""
+        dispatch = self.dispatches.get(relay.uid)
+        if dispatch is None or int(dispatch.record.kind) != relay.input_type:
+            reply([relay_desk.REFUSED] * len(relay.inputs))
+            return []
+        now = self._clock()
+        batch = relay_desk.RelayedBatch(len(relay.inputs), reply)
+        queries = []
+        for terms, data in zip(relay.terms, relay.inputs, strict=True):
+            endpoint = self._guest_endpoint(terms, dispatch.record)
+            queries.append(self.query(endpoint, (data, relay.item_length), now - terms.waited / MICROS, batch))
+        batch.expect(queries)
+        for query in queries:
+            query.endpoint.owed[query] = None
+            query.dispatch = dispatch
+            dispatch.submit_relayed(query, is_alone=relay.is_alone)
+            runs_out = query.arrived + query.endpoint.patience_s
+            if runs_out < self._expiry_at:
+                self._expire_at(runs_out)
+        dispatch.pump(now)
+        self.watch_progress()
+        return queries
+
+    def _guest_endpoint(self, terms: Terms, record: ModelVersion) -> Endpoint:
+        key = dataclasses.replace(terms, waited=0)
+        endpoint = self._guests.get(key)
+        if endpoint is None:
+            if len(self._guests) >= MOST_GUESTS:
+                self._retired += [guest for guest in self._guests.values() if guest.owed]
+                self._guests.clear()
+            app = App(name="_relay", input_type=record.input_type, default_output="", slo_micros=max(1, terms.slo),
+                      timeout_micros=max(1, terms.timeout))  # fmt: skip
+            endpoint = self._guests[key] = Endpoint(app, AppCounters(), is_relay=True)
+        return endpoint
+
     # ---- timers ----------------------------------------------------------------------------------------------------
 
     def _expire_at(self, instant: float) -> None:
@@ -193,6 +234,7 @@ class Serving:
     def _all_endpoints(self) -> Iterator[Endpoint]:
         yield from self.endpoints.values()
         yield from self._retired
+        yield from self._guests.values()
 
     def _give_up(self, query: Query) -> None:
         dispatch = query.dispatch
@@ -212,9 +254,10 @@ class Serving:
                 del self._waiting[routing_id]
                 self._reject(routing_id, hello, "its version is not in the catalog; was it deployed to this cluster?")
         if is_busy or self._waiting:
-            self._watch_progress()
+            self.watch_progress()
 
-    def _watch_progress(self) -> None:
+    def watch_progress(self) -> None:
+        """See to it that replicas with work in hand are looked at. To be called after any pump."""
         if self._progress is None:
             self._progress = self._loop.call_later(PROGRESS_CHECK_S, self._check_progress)
 
@@ -253,9 +296,15 @@ class Serving:
         for dispatch in removed:
             self._remove(dispatch)
 
+    def set_frontends(self, count: int) -> None:
+        """Note how many frontends share the replicas' slots."""
+        self._frontends = count
+        for dispatch in self.dispatches.values():
+            dispatch.frontends = count
+
     def _new_dispatch(self, record: ModelVersion, slo_s: float) -> VersionDispatch:
         assert self.router is not None  # noqa: S101  # set before the first catalog
-        return VersionDispatch(
+        dispatch = VersionDispatch(
             record,
             sessions=self.sessions,
             channel=self.router,
@@ -263,6 +312,8 @@ class Serving:
             answered=self.answered,
             slo_s=slo_s,
         )
+        dispatch.frontends = self._frontends
+        return dispatch
 
     def _remove(self, dispatch: VersionDispatch) -> None:
         """Let the replicas of a removed version finish and leave; what still waits goes to the app's current version."""
@@ -272,6 +323,10 @@ class Serving:
             self.router.send_control(replica.session, MessageType.DRAIN)
         for query in dispatch.take_waiting():
             query.dispatch = None
+            if query.endpoint.is_relay:  # its own frontend knows what becomes of it
+                answer = query.endpoint.out_of_patience(query, has_replica=False, model=dispatch.record.key)
+                self.answered(query, answer, self._clock())
+                continue
             successor = self._current.get(query.endpoint.link or "") if query.pinned_version is None else None
             if query.tries > 0:  # it may be what ended its replica: it is no other version's business
                 self.answered(query, answers.lost(dispatch.record.key, query.tries), self._clock())
@@ -312,7 +367,7 @@ class Serving:
             self._admit(routing_id, hello)
         else:
             self._waiting[routing_id] = (hello, self._clock())
-            self._watch_progress()
+            self.watch_progress()
 
     def _admit(self, routing_id: bytes, hello: Hello) -> None:
         assert self.router is not None  # noqa: S101  # it is who called
@@ -334,7 +389,7 @@ class Serving:
         dispatch.join(session)
         log.info("replica joined", extra={"model": record.key, "replica": hello.replica})
         dispatch.pump(self._clock())
-        self._watch_progress()
+        self.watch_progress()
 
     def _reject(self, routing_id: bytes, hello: Hello, reason: str) -> None:
         assert self.router is not None  # noqa: S101  # there is a peer, so there is a router
@@ -404,6 +459,10 @@ class Serving:
         yield "sessions", "Replicas connected to this frontend.", float(len(self.sessions))
         yield "waiting_replicas", "Replicas whose version the catalog does not know.", float(len(self._waiting))
         yield "catalog_revision", "Revision served.", float(self.snapshot.revision if self.snapshot else -1)
+
+    def knows(self, routing_id: bytes) -> bool:
+        """Return whether a replica introduced itself on this connection."""
+        return routing_id in self._waiting or self.sessions.find(routing_id) is not None
 
     def waiting_hellos(self) -> list[Hello]:
         """Replicas that wait for a catalog which knows their version."""

@@ -52,10 +52,13 @@ class SessionTable:
         """Return a new session, or None if this connection has one already."""
         if routing_id in self._by_routing_id:
             return None
-        self._last_session += 1
-        session = Session(self._last_session, routing_id, hello)
-        self._by_routing_id[routing_id] = session
+        session = self._by_routing_id[routing_id] = self.open_relay(routing_id, hello)
         return session
+
+    def open_relay(self, routing_id: bytes, hello: Hello) -> Session:
+        """Return a session with a peer frontend for one version; a connection of a peer has many of them."""
+        self._last_session += 1
+        return Session(self._last_session, routing_id, hello)
 
     def close(self, routing_id: bytes) -> Session | None:
         """Forget a session and return it; None if there was none."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clipper_nomad.protocol.datatypes import InputType, input_type
 from clipper_nomad.protocol.environment import Reader
+from clipper_nomad_runtime.mesh import Mode
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 CLIPPER_RPC_PORT = 7000
@@ -38,6 +39,7 @@ class Settings:
     digest: str | None
     input_type: InputType | None
     frontends: tuple[str, ...]
+    rpc_mode: Mode
     metrics: MetricsAddress | None
     hang_after_s: float
     drain_s: float
@@ -65,6 +67,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             _frontends,
             (default_frontend,),
             f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes), separated by commas",
+        ),
+        rpc_mode=reader.parsed(
+            "CLIPPER_RPC_MODE", lambda word: Mode(word.strip().lower()), Mode.AUTO, "one of direct, proxy, auto"
         ),
         metrics=reader.optional(
             "CLIPPER_METRICS_ADDRESS",

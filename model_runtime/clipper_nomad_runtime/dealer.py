@@ -58,7 +58,10 @@ class Connection:
         self.is_lost = False
         self.has_sent = False  # then it stands
         self.read_alarm()  # libzmq signals only a reader that has found nothing: else a refused dial would go unheard
-        self.socket.connect(link.address)
+        try:
+            self.socket.connect(link.address)
+        except zmq.ZMQError:  # an address of a roster may be none
+            self.is_lost = True
 
     def send(self, frames: list[bytes]) -> bool:
         """Hand a message to the connection. Return False if it does not stand, or the frontend does not read."""

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -36,6 +36,12 @@ class MetricsCollector(Collector):
         yield CounterMetricFamily("clipper_mc_inputs", "Inputs of those batches", value=metrics.inputs)
         yield _labelled("clipper_mc_errors", "Inputs, or whole batches, without an output", "kind", metrics.errors)
         yield _labelled("clipper_mc_dropped", "Messages and batches thrown away", "reason", metrics.dropped)
+        yield _labelled("clipper_mc_dials", "Connections begun to frontends", "way", metrics.dials)
+        yield GaugeMetricFamily("clipper_mc_links_open", "Frontends that may send work", value=metrics.links_open)
+        yield GaugeMetricFamily("clipper_mc_links_wanted", "Frontends to be linked to", value=metrics.links_wanted)
+        yield GaugeMetricFamily(
+            "clipper_mc_links_by_proxy", "Frontends out of reach at their own address", value=metrics.links_by_proxy
+        )
         yield _histogram("clipper_mc_recv_time_ms", "Reading a batch off its socket", metrics.recv)
         yield _histogram("clipper_mc_parse_time_ms", "Unpacking the inputs of a batch", metrics.parse)
         yield _histogram("clipper_mc_handle_time_ms", "The predict function and its outputs", metrics.handle)

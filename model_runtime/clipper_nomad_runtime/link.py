@@ -2,10 +2,10 @@
 
     WAITING ─dialled─► DIALING ─greeted─► GREETING ─WELCOME─► OPEN ─released─► RELEASING ─DRAINED─► LEAVING ─► GONE
        ▲                  │                  │                  └────────────────DRAIN────────────────►┘
-       └───────lost───────┴────── lost ──────┴─── lost: dialled again, later each time, for ever; GONE if it was leaving
+       └───────lost───────┴────── lost ──────┴─── lost: dialled again, later each time; GONE if it was leaving
 
 One connection is one session and is never resumed: what waits on a lost one is forgotten, because the frontend gives it
-to another replica. serving.py moves the messages, dealer.py holds the sockets.
+to another replica. mesh.py decides which links there are, serving.py moves the messages, dealer.py holds the sockets.
 Source: docs/decisions/0003-wire-format.md
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
+from clipper_nomad.protocol.mesh_messages import RosterEntry, decode_roster
 from clipper_nomad.protocol.wire import (
     Header,
     MessageType,
@@ -33,6 +34,14 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 MAX_BREACHES = 10  # of the protocol on one connection: then it is closed
 MAX_WAITING = 1024  # batches of one frontend; it sends a handful
+
+
+class Way(enum.StrEnum):
+    """How a link came to be dialled."""
+
+    SEED = "seed"  # an address of the settings: whoever is there
+    DIRECT = "direct"  # the address that a roster gives for one frontend
+    PROXY = "proxy"  # a seed again, in search of frontends that are not linked: one connection, never dialled again
 
 
 class Stage(enum.Enum):
@@ -59,20 +68,41 @@ class Batch(NamedTuple):
     read: float
 
 
+Roster = tuple[RosterEntry, ...]
+
+
 class Link:
     """What is known of one frontend, and the batches of it that wait here."""
 
-    def __init__(self, address: str, *, jitter: Callable[[], float], dropped: Counter[str]) -> None:
-        """`jitter` returns numbers from 0 to 1, so that replicas do not dial in step; `dropped` counts by reason."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        jitter: Callable[[], float],
+        dropped: Counter[str],
+        way: Way = Way.SEED,
+        expected: str = "",
+    ) -> None:
+        """`jitter` returns numbers from 0 to 1, so that replicas do not dial in step; `dropped` counts by reason.
+
+        `expected`: the frontend that a roster says is there.
+        """
         self.address = address
+        self.way = way
+        self.expected = expected
+        self.frontend = ""  # who welcomed this replica there, the last time
         self.stage = Stage.WAITING
         self.due = -inf  # when `stage` must have changed
         self.batches: deque[Batch] = deque()
         self.breaches = 0
         self.failed_dials = 0  # in a row
+        self.roster: Roster = ()  # every frontend, as this one knows it; empty till it told
+        self.is_surplus = False  # its frontend is linked already, or is not wanted: it is being released
         self.refusal: str | None = None  # why the frontend will never take this replica
+        self.was_sent_away = False  # the frontend wants no more of this replica's version
         self._jitter = jitter
         self._dropped = dropped
+        self.longest_pause_s = LONGEST_PAUSE_S
         self._pause = FIRST_PAUSE_S
         self._epoch = 0
         self._session = 0
@@ -99,17 +129,23 @@ class Link:
         """The frontend was asked to send no more."""
         self.stage = Stage.RELEASING
 
+    def hasten(self, now: float) -> None:
+        """Dial soon, however long it has failed: something says that it may be worth it."""
+        if self.stage is Stage.WAITING:
+            self._pause = FIRST_PAUSE_S
+            self.due = min(self.due, now + self._next_pause())
+
     def lost(self, now: float) -> int:
         """The connection is gone, or is given up. Return how many batches are forgotten."""
         forgotten = len(self.batches)
         self.batches.clear()
         self.breaches = 0
         self.failed_dials += 1
-        if self.refusal is not None or self.stage in {Stage.RELEASING, Stage.LEAVING}:
+        self.roster = ()
+        if self.refusal is not None or self.way is Way.PROXY or self.stage in {Stage.RELEASING, Stage.LEAVING}:
             self.leave()
             return forgotten
-        self.stage, self.due = Stage.WAITING, now + self._pause * (0.5 + 0.5 * self._jitter())
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+        self.stage, self.due = Stage.WAITING, now + self._next_pause()
         return forgotten
 
     def leave(self) -> None:
@@ -117,8 +153,8 @@ class Link:
         self.batches.clear()
         self.stage, self.due = Stage.GONE, inf
 
-    def take(self, frames: list[bytes], *, asked: float, read: float) -> Welcome | Reject | None:
-        """Take one message of the frontend. Return it if it is news for the operator.
+    def take(self, frames: list[bytes], *, asked: float, read: float) -> Welcome | Reject | Roster | None:
+        """Take one message of the frontend. Return it if it is news for the mesh or the operator.
 
         Raises: WireError: it is not of this protocol, or cannot come at this stage.
         """
@@ -140,7 +176,11 @@ class Link:
             self.batches.append(Batch(header, frames, asked, read))
         elif kind is MessageType.CANCEL:
             self._cancel(header.batch)
+        elif kind is MessageType.ROSTER:
+            self.roster = decode_roster(frames)
+            return self.roster
         elif kind is MessageType.DRAIN or (kind is MessageType.DRAINED and self.stage is not Stage.OPEN):
+            self.was_sent_away |= kind is MessageType.DRAIN
             self.stage, self.due = Stage.LEAVING, inf
         else:
             raise WireError(f"{kind.name} cannot come from a frontend while the link is {self.stage.value}")
@@ -150,8 +190,14 @@ class Link:
         self._epoch, self._session = header.epoch, header.session
         self._pause = FIRST_PAUSE_S
         self.failed_dials = 0
+        self.frontend = welcome.frontend
         self.stage, self.due = Stage.OPEN, inf
         return welcome
+
+    def _next_pause(self) -> float:
+        pause = min(self._pause, self.longest_pause_s) * (0.5 + 0.5 * self._jitter())
+        self._pause = min(2 * self._pause, self.longest_pause_s)
+        return pause
 
     def _cancel(self, batch: int) -> None:
         for index, waiting in enumerate(self.batches):

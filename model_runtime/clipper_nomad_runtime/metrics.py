@@ -37,6 +37,10 @@ class Metrics:
         self.inputs = 0
         self.errors: Counter[str] = Counter()  # kind → inputs without an output
         self.dropped: Counter[str] = Counter()  # reason → messages and batches that were thrown away
+        self.dials: Counter[str] = Counter()  # way → connections that were begun
+        self.links_open = 0
+        self.links_wanted = 0
+        self.links_by_proxy = 0  # frontends that cannot be dialled at their own address
         self.recv = Histogram(_SHORT_MS)
         self.parse = Histogram(_SHORT_MS)
         self.handle = Histogram(_LONG_MS)
@@ -50,3 +54,7 @@ class Metrics:
         self.parse.observe(parse_s)
         self.handle.observe(handle_s)
         self.end_to_end.observe(end_to_end_s)
+
+    def set_links(self, is_open: int, wanted: int, by_proxy: int) -> None:
+        """Note how many frontends may send work, are wanted, and cannot be dialled at their own address."""
+        self.links_open, self.links_wanted, self.links_by_proxy = is_open, wanted, by_proxy

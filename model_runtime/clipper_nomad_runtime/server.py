@@ -15,8 +15,8 @@ from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
 from clipper_nomad_runtime.config import Settings
 from clipper_nomad_runtime.hang import SLACK_S, HangWatch
-from clipper_nomad_runtime.link import Link
 from clipper_nomad_runtime.loader import ImportMissing, Model, ModelFailed, load_model
+from clipper_nomad_runtime.mesh import Mesh
 from clipper_nomad_runtime.metrics import Metrics
 from clipper_nomad_runtime.predict import Predictor
 from clipper_nomad_runtime.serving import Serving
@@ -119,10 +119,13 @@ class Server:
             toolkit=_toolkit_version(default=model.toolkit),
         )
         serving = Serving(
-            [
-                Link(address, jitter=random.random, dropped=self._metrics.dropped)  # not for secrets
-                for address in settings.frontends
-            ],
+            Mesh(
+                settings.frontends,
+                replica=settings.replica,
+                mode=settings.rpc_mode,
+                jitter=random.random,  # not for secrets
+                dropped=self._metrics.dropped,
+            ),
             hello=encode_introduction(MessageType.HELLO, hello),
             input_type=model.input_type,
             predictor=predictor,

@@ -2,13 +2,13 @@
 what waits here; libzmq's own thread keeps the links alive meanwhile.
 
 The links take turns, one batch each, and everything that waits on the sockets is read before a batch begins, so that a
-batch cancelled in time is not run and each result tells how many batches wait. link.py decides what a message means.
+batch cancelled in time is not run and each result tells how many batches wait. link.py decides what a message means,
+mesh.py which links there are: it is asked when a link changed its stage, not at every batch.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from math import inf
 from time import monotonic
 from typing import Any
@@ -27,13 +27,15 @@ from clipper_nomad.protocol.wire import (
 )
 from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer
 from clipper_nomad_runtime.hang import HangWatch
-from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Stage
+from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Roster, Stage
+from clipper_nomad_runtime.mesh import Mesh
 from clipper_nomad_runtime.metrics import Metrics
 from clipper_nomad_runtime.predict import Predictor
 from clipper_nomad_runtime.stopping import Exit, StopRequest
 
 FRESH_S = 0.001  # a predict longer than this may have let batches arrive meanwhile: they count as backlog
 MAX_ROUNDS = 256  # of reading before a batch begins, so that no sender keeps the model from working
+PARTING_S = 0.25  # a double stays so long after its last result: it must be read before the end of its connection is heard
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Serving:
 
     def __init__(
         self,
-        links: Sequence[Link],
+        mesh: Mesh,
         *,
         hello: list[bytes],
         input_type: InputType,
@@ -53,7 +55,7 @@ class Serving:
         stop: StopRequest,
         drain_s: float,
     ) -> None:
-        self._links = links
+        self._mesh = mesh
         self._hello = hello
         self._input_type = input_type
         self._predictor = predictor
@@ -63,6 +65,7 @@ class Serving:
         self._drain_s = drain_s
         self._dealer = Dealer(stop.fileno())
         self._connections: dict[Link, Connection] = {}
+        self._connected: list[Link] = []  # its keys: only these can have batches
         self._turn = 0
         self._tend_at = -inf  # when a link, or the end of the drain, is due
         self._drain_by = inf
@@ -79,6 +82,8 @@ class Serving:
                     self._hang.rest()
                 if stirred:
                     self._tend_at = -inf
+                elif self._mesh.is_stirred and self._drain_by == inf:
+                    self._tend_if_due()  # now, so that what is dialled connects while the model works
                 self._answer_next()
         finally:
             self._hang.stop()
@@ -94,7 +99,7 @@ class Serving:
     def _backlog(self) -> int:
         """Return how many batches wait here, of all frontends."""
         waiting = 0
-        for link in self._links:
+        for link in self._connected:
             waiting += len(link.batches)
         return waiting
 
@@ -122,16 +127,26 @@ class Serving:
             return
         if link.stage is Stage.LEAVING:
             self._tend_at = -inf  # it may be finished
+        if news is not None:
+            self._take_news(link, news)
+
+    def _take_news(self, link: Link, news: Welcome | Reject | Roster) -> None:
+        self._tend_at = -inf
         if isinstance(news, Welcome):
-            log.info("frontend gives work", extra={"frontend": news.frontend, "address": link.address})
+            if not self._mesh.welcomed(link, monotonic()):
+                self._release(link)
+                return
+            log.info("frontend gives work", extra={"frontend": news.frontend, "address": link.address, "way": link.way})
         elif isinstance(news, Reject):
             fields = {"address": link.address, "reason": news.reason, "final": news.final}
             log.log(logging.ERROR if news.final else logging.WARNING, "frontend refused this replica", extra=fields)
             self._lose(link, "it refused this replica")
+        else:
+            self._mesh.stir()
 
     def _answer_next(self) -> None:
         """Answer the next batch of the link whose turn it is, if one waits."""
-        links = self._links
+        links = self._connected
         for offset in range(len(links)):
             index = (self._turn + offset) % len(links)
             if links[index].batches:
@@ -200,24 +215,46 @@ class Serving:
         if now >= self._drain_by:
             self._end_drain()
         self._tend_at = inf
-        for link in self._links:
+        if self._drain_by == inf and self._mesh.is_due(now):
+            for link in self._mesh.plan(now):
+                self._close(link)
+                if link.expected not in self._mesh.wanted:
+                    log.info("frontend given up", extra={"frontend": link.expected, "address": link.address})
+        for link in self._mesh.links:
             self._tend(link, now)
-        self._tend_at = min(self._tend_at, self._drain_by, *(link.due for link in self._links))
-        return any(link.stage is not Stage.GONE for link in self._links)
+        self._metrics.set_links(self._mesh.open_count, len(self._mesh.wanted), len(self._mesh.by_proxy))
+        due = self._mesh.due if self._drain_by == inf else self._drain_by
+        self._tend_at = min(self._tend_at, due, *(link.due for link in self._mesh.links))
+        if self._is_over():
+            self._tend_at = -inf  # asked again, it is still over
+            return False
+        return True
+
+    def _is_over(self) -> bool:
+        if self._drain_by == inf:
+            return self._mesh.is_over
+        return all(link.stage is Stage.GONE for link in self._mesh.links)
 
     def _tend(self, link: Link, now: float) -> None:
         connection = self._connections.get(link)
         if connection is None:
             if link.stage is Stage.WAITING and now >= link.due:
-                self._connections[link] = self._dealer.dial(link)
+                connection = self._connections[link] = self._dealer.dial(link)
+                self._connected = list(self._connections)
+                self._metrics.dials[link.way] += 1
                 link.dialled(now)
+                if connection.is_lost:
+                    self._lose(link, "its address is none")
             return
         connection.read_alarm()
         if connection.is_lost:
             self._lose(link, "its connection ended")
-        elif link.is_finished:
+        elif link.is_finished and link.is_surplus and link.due == inf:
+            link.due = now + PARTING_S
+        elif link.is_finished and (now >= link.due or not link.is_surplus):
             self._close(link, linger_s=LAST_WORDS_S)
             link.leave()
+            self._mesh.stir()
         elif link.stage is Stage.DIALING and connection.send(self._hello):
             link.greeted(now)
             self._dealer.watch()
@@ -227,19 +264,23 @@ class Serving:
     def _begin_drain(self, now: float) -> None:
         log.info("asked to stop: finishing what is in hand", extra={"drain_s": self._drain_s})
         self._drain_by = now + self._drain_s
-        for link in self._links:
+        for link in self._mesh.links:
             if link.stage is Stage.OPEN:
-                epoch, session = link.identity
-                self._connections[link].send(encode_control(MessageType.DRAIN, epoch=epoch, session=session))
-                link.released()
-            elif link.stage is not Stage.LEAVING:
+                self._release(link)
+            elif link.stage not in {Stage.RELEASING, Stage.LEAVING}:
                 self._close(link)
                 link.leave()
+
+    def _release(self, link: Link) -> None:
+        """Ask the frontend to send no more; what it has sent is answered before the link ends."""
+        epoch, session = link.identity
+        self._connections[link].send(encode_control(MessageType.DRAIN, epoch=epoch, session=session))
+        link.released()
 
     def _end_drain(self) -> None:
         self._unanswered = self._backlog()
         log.warning("the drain took too long", extra={"drain_s": self._drain_s, "unanswered": self._unanswered})
-        for link in self._links:
+        for link in self._mesh.links:
             self._close(link, linger_s=LAST_WORDS_S)
             link.leave()
 
@@ -253,25 +294,31 @@ class Serving:
 
     def _lose(self, link: Link, why: str) -> None:
         """Give up the connection of a link; it is dialled again unless it was to end."""
-        was_serving = link.stage in {Stage.OPEN, Stage.RELEASING, Stage.LEAVING}
+        was, now = link.stage, monotonic()
+        was_serving = was in {Stage.OPEN, Stage.RELEASING, Stage.LEAVING} and not link.is_surplus
         self._close(link)
-        forgotten = link.lost(monotonic())
+        forgotten = link.lost(now)
+        if self._mesh.lost(link, was, now):
+            log.warning(
+                "frontend cannot be dialled directly: looking for it through the proxy",
+                extra={"frontend": link.expected, "address": link.address},
+            )
         self._metrics.dropped["forgotten"] += forgotten
         self._tend_at = -inf
         if was_serving:
-            fields = {"address": link.address, "reason": why, "forgotten": forgotten}
+            fields = {"frontend": link.frontend, "address": link.address, "reason": why, "forgotten": forgotten}
             log.warning("frontend lost", extra=fields)
-        elif link.failed_dials == 1:  # the first of a row
-            log.info("no frontend at this address yet", extra={"address": link.address, "reason": why})
+        elif link.failed_dials == 1 and link.stage is Stage.WAITING and link.expected not in self._mesh.by_proxy:
+            log.info("no frontend at this address yet", extra={"address": link.address, "reason": why})  # the first of a row
 
     def _close(self, link: Link, *, linger_s: float = 0.0) -> None:
         connection = self._connections.pop(link, None)
         if connection is not None:
+            self._connected = list(self._connections)
             self._dealer.drop(connection, linger_s=linger_s)
 
     def _ending(self) -> Exit:
-        refusals = [link.refusal for link in self._links if link.refusal is not None]
-        if len(refusals) == len(self._links):
-            log.error("every frontend refused this replica", extra={"reason": refusals[-1]})
+        if self._drain_by == inf and self._mesh.refusal and not self._mesh.was_sent_away:
+            log.error("every frontend refused this replica", extra={"reason": self._mesh.refusal})
             return Exit.FAILED
         return Exit.FAILED if self._unanswered else Exit.DRAINED

@@ -83,15 +83,15 @@ class Home:
         self._programs = programs
         self._owners: list[Owner] = []
 
-    def manager(self, *, port: int | None = 0, frontends: int = 1, keep: bool = False) -> LocalContainerManager:
+    def manager(self, *, port: int | None = 0, frontends: int | None = None, keep: bool = False) -> LocalContainerManager:
         """A manager in this process, usually with stand-ins for all parts but the store."""
-        return LocalContainerManager(port=port, num_frontends=frontends, keep=keep, home=self.path, programs=self._programs)
+        return LocalContainerManager(port=port, frontends=frontends, keep=keep, home=self.path, programs=self._programs)
 
-    def owner(self, *words: str, keep: bool = False, port: int | None = 0, frontends: int = 1) -> Owner:
+    def owner(self, *words: str, keep: bool = False, port: int | None = 0, frontends: int | None = None) -> Owner:
         """Start an owner in a process of its own; it is up when its `up` returns."""
         programs = {kind: argv for kind, argv in asdict(self._programs).items() if argv is not None}
         arguments: dict[str, object] = {"home": str(self.path), "port": port, "keep": keep, "programs": programs}
-        arguments["num_frontends"] = frontends
+        arguments["frontends"] = frontends
         self._owners.append(Owner(arguments, words=words))
         return self._owners[-1]
 

@@ -61,8 +61,9 @@ class Notebook:
         return message_id
 
     def wait_for_print(self, cell_id: str) -> None:
-        """Return when the cell has printed something."""
+        """Return when the cell has printed something, and is past the printing: ipykernel loses an interrupt within it."""
         self._next_about(cell_id, self._client.get_iopub_msg, {"stream"})
+        time.sleep(0.2)
 
     def end_of(self, cell_id: str) -> Ran:
         """Return what became of the cell, when it has ended, without what was waited for before."""

@@ -98,6 +98,29 @@ def test_up_on_a_port_that_is_taken_names_its_holder(newcomer: User) -> None:
     newcomer.home.assert_nothing_left()
 
 
+def test_frontends_are_started_once_shown_as_a_mesh_and_not_changed_while_they_run(newcomer: User) -> None:
+    up = ("up", "--local", "--port", str(free_port()))
+    newcomer.types(*up, "--frontends", "2")
+    newcomer.writes("model.py", MODEL)
+    newcomer.writes("factors.py", "FACTOR = 2.0\n")
+    deploy_total(newcomer, "meshed", "--replicas", "2")
+    wait_until(lambda: newcomer.types("status", "--json").document["mesh"]["links"] == 6, "all links stand")
+    before = newcomer.types("status", "--json").document
+
+    again = newcomer.types(*up, "--frontends", "2", "--json").document
+    plain = newcomer.types(*up, "--json").document
+    other = newcomer.types(*up, "--frontends", "3", expect=1)
+
+    after = newcomer.types("status", "--json").document
+    assert (again["frontends"], again["was_up"], plain["frontends"], plain["was_up"]) == (2, True, 2, True)
+    assert "runs with 2 query frontends; 3 were asked for" in other.stderr
+    assert [part["pid"] for part in after["parts"]] == [part["pid"] for part in before["parts"]]
+    assert after["mesh"] == {"links": 6, "wanted": 6, "silent": [], "lacks": [], "unlinked_peers": []}
+    assert after["versions"][0]["relayed"] == 0
+    assert after["warnings"] == []
+    assert "  mesh      6/6 links\n" in newcomer.types("status").stdout
+
+
 def test_ctrl_c_while_a_cluster_comes_up_leaves_nothing(newcomer: User) -> None:
     process = newcomer.starts("up", "--local", "--port", str(free_port()))
     wait_until(lambda: list(newcomer.home.path.glob("data/*/lock")), "the supervisor starts")

@@ -17,6 +17,7 @@ from functools import partial
 import pytest
 import zmq
 
+from clipper_nomad.protocol.mesh_messages import PeerHello
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Welcome, WireError, encode_introduction
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.sessions import Session
@@ -73,6 +74,9 @@ class Guests:
         assert self.router is not None
         self.came.add(routing_id)
         self.router.send_welcome(Session(len(self.came), routing_id, hello), Welcome(frontend="f", toolkit="test"))
+
+    def on_peer_hello(self, routing_id: bytes, hello: PeerHello) -> None:
+        raise AssertionError(f"{hello.frontend} is no replica")
 
     def on_message(self, routing_id: bytes, header: Header, frames: list[bytes]) -> None:
         raise AssertionError(f"nobody sends {header.type.name}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clipper_nomad.errors import InvalidName, StackError, UnconnectedException
+from clipper_nomad.errors import ClipperException, InvalidName, StackError, UnconnectedException
 from clipper_nomad.local_stack import manager as manager_module
 from clipper_nomad.local_stack.manager import LocalContainerManager
 from clipper_nomad.local_stack.parts import Programs
@@ -85,6 +85,43 @@ def test_attaching_with_another_port_than_the_running_one_is_an_error(home: Home
 
     with pytest.raises(StackError, match=running.get_query_addr()):
         home.manager(port=1025).start_clipper()
+
+
+def test_another_number_of_frontends_than_run_is_an_error_and_changes_nothing(home: Home) -> None:
+    running = home.manager(frontends=2)
+    running.start_clipper()
+    before = [part.pid for part in running.status().parts]
+
+    for other in (1, 3):
+        with pytest.raises(StackError, match=f"runs with 2 query frontends; {other} were asked for") as refused:
+            home.manager(frontends=other).start_clipper()
+        assert "stop it first" in str(refused.value)
+    with pytest.raises(StackError, match="3 were asked for"):
+        home.manager(frontends=3).connect()
+    with pytest.raises(StackError, match="3 were asked for"):
+        home.manager().start_clipper(num_frontend_replicas=3)
+
+    assert [part.pid for part in running.status().parts] == before
+
+
+def test_who_names_no_number_of_frontends_gets_what_runs(home: Home) -> None:
+    running = home.manager(frontends=2)
+    running.start_clipper()
+    before = [part.pid for part in running.status().parts]
+
+    for same in (home.manager(), home.manager(frontends=2)):
+        same.start_clipper()
+        same.connect()
+        assert [part.pid for part in same.status().parts] == before
+    home.manager().start_clipper(num_frontend_replicas=2)
+
+
+@pytest.mark.parametrize("count", [0, -1, 65])
+def test_a_number_of_frontends_that_cannot_be_is_an_error_that_says_which_can(home: Home, count: int) -> None:
+    with pytest.raises(ClipperException, match=f"frontends is {count}; expected 1 to 64 query frontends"):
+        home.manager(frontends=count)
+    with pytest.raises(ClipperException, match=f"num_frontend_replicas is {count}; expected 1 to 64"):
+        home.manager().start_clipper(num_frontend_replicas=count)
 
 
 def test_another_version_of_the_toolkit_is_a_clear_error(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,8 @@ def test_metrics_are_served_on_a_unix_socket(bench: Bench) -> None:
         assert first_number(text, "clipper_mc_inputs_total") == 4
         assert 'clipper_mc_errors_total{kind="raised"} 1.0' in text
         assert 'clipper_mc_dropped_total{reason="stale"} 1.0' in text
+        assert 'clipper_mc_dials_total{way="seed"}' in text
+        assert first_number(text, "clipper_mc_links_open") == 1
         for name in ("recv_time", "parse_time", "handle_time", "end_to_end_latency"):
             assert first_number(text, f"clipper_mc_{name}_ms_count") == 3
         assert 'clipper_mc_handle_time_ms_bucket{le="500.0"} 3.0' in text

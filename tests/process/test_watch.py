@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from clipper_nomad.state.commit import Commit
-from clipper_nomad.state.messages import Ack, RollCall, decode_order, encode_ack
+from clipper_nomad.state.messages import Ack, Presence, RollCall, decode_order, encode_ack
 from clipper_nomad.state.records import App, Snapshot
 from clipper_nomad.state.store import Store
 from clipper_nomad.state.watch import watch_catalog
@@ -51,7 +51,14 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(server: StoreServer, frontend_id: str = "f1", *, compare_s: float = 60.0) -> AsyncIterator[Follower]:
+async def following(
+    server: StoreServer,
+    frontend_id: str = "f1",
+    *,
+    compare_s: float = 60.0,
+    heard: Callable[[Presence], bool] | None = None,
+    is_present: Callable[[], bool] = lambda: True,
+) -> AsyncIterator[Follower]:
     follower = Follower(frontend_id)
     task = asyncio.create_task(
         watch_catalog(
@@ -60,6 +67,9 @@ async def following(server: StoreServer, frontend_id: str = "f1", *, compare_s: 
             accept=follower.accept,
             report=follower.report,
             frontend_id=frontend_id,
+            address=f"ipc:///{frontend_id}",
+            heard=heard,
+            is_present=is_present,
             compare_s=compare_s,
         )
     )
@@ -391,3 +401,49 @@ def test_revisions_arrive_in_order_while_two_writers_race(store_server: StoreSer
             await other.close()
 
     run(scenario, store_server)
+
+
+# ---- presence
+
+
+class Ears:
+    """What one frontend hears of the others."""
+
+    def __init__(self) -> None:
+        self.heard: list[Presence] = []
+
+    def __call__(self, presence: Presence) -> bool:
+        is_news = presence not in self.heard
+        self.heard.append(presence)
+        return is_news
+
+
+def test_a_new_frontend_hears_of_the_others_at_once_and_they_of_it(one_store_server: StoreServer) -> None:
+    async def scenario(store: Store) -> None:
+        one, other = Ears(), Ears()
+        async with following(one_store_server, "f1", heard=one):
+            await connected(store, 1)
+            async with following(one_store_server, "f2", heard=other):
+                await until(lambda: one.heard and other.heard, "each has heard the other", within_s=2)
+
+        assert set(one.heard) == {Presence(frontend="f2", address="ipc:///f2")}
+        assert set(other.heard) == {Presence(frontend="f1", address="ipc:///f1")}
+
+    run(scenario, one_store_server)
+
+
+def test_a_frontend_that_leaves_is_heard_no_more_though_it_still_listens(one_store_server: StoreServer) -> None:
+    """What it said while it drained brought it back to the rosters of the others."""
+
+    async def scenario(store: Store) -> None:
+        one, leaving = Ears(), Ears()
+        async with (
+            following(one_store_server, "leaving", heard=leaving, is_present=lambda: False, compare_s=0.05),
+            following(one_store_server, "f1", heard=one, compare_s=0.05),
+        ):
+            await connected(store, 2)
+            await until(lambda: len(leaving.heard) > 5, "it listens")
+
+        assert not one.heard
+
+    run(scenario, one_store_server)

@@ -11,6 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 
+from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer, Served
 from clipper_nomad.protocol.wire import ErrorKind, Header, Hello, MessageType, OutputError, OutputType, Result
 from clipper_nomad.state.records import ModelVersion
 from clipper_nomad_frontend.admission import QueueBounds
@@ -29,6 +30,7 @@ class RecordingChannel:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Session, Batch]] = []
+        self.relayed: list[tuple[Session, Batch]] = []
         self.budgets: list[int] = []
         self.cancelled: list[tuple[Session, int]] = []
         self.gone: set[Session] = set()
@@ -42,6 +44,18 @@ class RecordingChannel:
             return False
         self.sent.append((session, batch))
         self.budgets.append(budget_micros)
+        self.sends.update(batch.queries)
+        return True
+
+    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
+        """Note a batch for a peer."""
+        assert batch.queries
+        assert {query.item_length for query in batch.queries} == {item_length}
+        assert not any(query.endpoint.is_relay for query in batch.queries), "a relayed query is never relayed again"
+        assert uid == "u"
+        if session in self.gone:
+            return False
+        self.relayed.append((session, batch))
         self.sends.update(batch.queries)
         return True
 
@@ -72,6 +86,8 @@ class Rig:
         self.apps = list(apps) or [endpoint(slo_s=slo_s)]
         self.asked: list[Query] = []
         self.sessions: list[Session] = []
+        self.peers: list[Session] = []
+        self.guests = endpoint("guests", slo_s=slo_s, is_relay=True)
         self._peers = itertools.count()
         self.dispatch = VersionDispatch(
             ModelVersion(name="m", version="1", uid="u", input_type="doubles", retry=retry, batch_size=batch_size),
@@ -102,6 +118,19 @@ class Rig:
         query.dispatch = self.dispatch
         self.dispatch.submit(query)
         return query
+
+    def ask_as_peer(self, count: int = 1, *, is_alone: bool = False) -> list[Query]:
+        """A peer relays queries to this frontend."""
+        queries = []
+        for _ in range(count):
+            query = Query(self.guests, DOUBLE.pack(float(len(self.asked))), 1, self.now, Inbox(), len(self.asked))
+            self.asked.append(query)
+            queries.append(query)
+            self.guests.owed[query] = None
+            query.dispatch = self.dispatch
+            self.dispatch.submit_relayed(query, is_alone=is_alone)
+        self.pump()
+        return queries
 
     def _answered(self, query: Query, answer: Answer, now: float) -> None:
         assert now <= self.now
@@ -168,6 +197,40 @@ class Rig:
         self.dispatch.on_result(session, found, result, self.now)
         return True
 
+    # ---- the peers' side
+
+    def join_peer(self, *, ready: int = 1, delay_micros: int = 0) -> Session:
+        """A peer frontend says that it serves the version."""
+        hello = Hello(model="m", version="1", uid="", input_type="", replica="f", python="", toolkit="t", role="peer")
+        session = self.table.open_relay(b"f%d" % next(self._peers), hello)
+        self.peers.append(session)
+        self.announce(session, ready=ready, delay_micros=delay_micros)
+        return session
+
+    def announce(self, session: Session, *, ready: int = 1, delay_micros: int = 0) -> None:
+        """A peer says anew how it serves the version."""
+        self.dispatch.relays.announced(session, Served(ready, delay_micros))
+        self.pump()
+
+    def lose_peer(self, session: Session) -> None:
+        """The link to a peer has ended."""
+        self.peers.remove(session)
+        self.channel.gone.add(session)
+        self.dispatch.on_relay_lost(session, self.now)
+
+    def relayed(self, session: Session, fate: Fate = Fate.ANSWERED, **row: str | int) -> Batch:
+        """A peer tells what became of its oldest batch."""
+        batch = next(iter(session.in_flight.values()))
+        assert self.table.finish(session, header_of(session, batch)) is batch
+        rows = [
+            RelayedAnswer(fate=fate, replica="r", output=b"%d.0" % DOUBLE.unpack_from(query.data)[0], **row)  # type: ignore[arg-type]  # fields of many types
+            for query in batch.queries
+        ]
+        if fate is Fate.REFUSED:
+            self.channel.sends.subtract(batch.queries)  # nothing was executed
+        self.dispatch.on_relayed(session, batch, rows, self.now)
+        return batch
+
     def in_flight(self) -> list[int]:
         """Return the sizes of the batches in flight, by replica."""
         return [len(batch.queries) for session in self.sessions for batch in session.in_flight.values()]
@@ -181,7 +244,7 @@ class Rig:
     def wait(self, seconds: float) -> None:
         """Let time pass: timers go off."""
         self.now += seconds
-        expire(self.apps, self.now, self._give_up)
+        expire([*self.apps, self.guests], self.now, self._give_up)
         self.dispatch.check_progress(self.now)
 
     def _give_up(self, query: Query) -> None:

@@ -30,6 +30,7 @@ def endpoint(
     timeout_s: float | None = None,
     policy: SloPolicy = "late",
     default: str = "-1.0",
+    is_relay: bool = False,
 ) -> Endpoint:
     """Return the endpoint of an app of doubles."""
     app = App(
@@ -41,7 +42,7 @@ def endpoint(
         timeout_micros=None if timeout_s is None else round(timeout_s * MICROS),
         linked_models=("m",),
     )
-    return Endpoint(app, AppCounters())
+    return Endpoint(app, AppCounters(), is_relay=is_relay)
 
 
 def query(at: Endpoint, *, arrived: float = 0.0, shape: int = 1, data: bytes | None = None) -> Query:

@@ -7,19 +7,16 @@ one double, so a wrong answer shows. Not simulated: HTTP, ZeroMQ, the processor 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import heapq
 import io
 import itertools
 import math
 import random
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
+from benchmarks.mesh_simulation_loop import SimulatedLoop
 from clipper_nomad.protocol import wire
 from clipper_nomad.protocol.wire import ErrorKind, Header, Hello, MessageType, OutputError, OutputType, Reject, Welcome
 from clipper_nomad.state.records import MICROS, App, Model, ModelVersion, Record, SloPolicy, Snapshot
@@ -35,72 +32,6 @@ NETWORK_S = 0.0001  # one way, frontend to replica
 NOTICED_S = 0.003  # from the end of a replica to the disconnect that the socket monitor tells of, as measured
 EPOCH = 7
 DOUBLE = struct.Struct("<d")
-START_S = 1000.0  # not 0: nobody may take an instant for a duration
-
-
-class Timer:
-    """A callback that waits for its time."""
-
-    __slots__ = ("_args", "_callback", "is_cancelled")
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self._callback = callback
-        self._args = args
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        """Let it not happen."""
-        self.is_cancelled = True
-
-    def run(self) -> None:
-        """Let it happen, if it may."""
-        if not self.is_cancelled:
-            self._callback(*self._args)
-
-
-class SimulatedLoop:
-    """As much of an event loop as serving.py uses. Time stands still while a callback runs."""
-
-    def __init__(self) -> None:
-        self._now = START_S
-        self._order = itertools.count()
-        self._timers: list[tuple[float, int, Timer]] = []
-
-    def time(self) -> float:
-        """Return the simulated time."""
-        return self._now
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call `callback` at the instant `when`; if that has passed, after what is due now."""
-        timer = Timer(callback, args)
-        heapq.heappush(self._timers, (max(when, self._now), next(self._order), timer))
-        return timer
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call `callback` in `delay` seconds."""
-        return self.call_at(self._now + delay, callback, *args)
-
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call `callback` after what is due now."""
-        return self.call_at(self._now, callback, *args)
-
-    def run_until(self, instant: float) -> None:
-        """Let everything happen that is due until `instant`."""
-        with self.running():
-            while self._timers and self._timers[0][0] <= instant:
-                self._now, _, timer = heapq.heappop(self._timers)
-                timer.run()
-        self._now = instant
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Be the running loop of this thread."""
-        before = asyncio._get_running_loop()  # noqa: SLF001  # documented, for those who make event loops
-        asyncio._set_running_loop(cast("asyncio.AbstractEventLoop", self))  # noqa: SLF001  # it has what is used here
-        try:
-            yield
-        finally:
-            asyncio._set_running_loop(before)  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from benchmarks.mesh_simulation_loop import SimulatedLoop
 from clipper_nomad.state.records import ModelVersion
 from clipper_nomad_frontend import access_log as module
 from clipper_nomad_frontend import answers
@@ -16,7 +17,6 @@ from clipper_nomad_frontend.access_log import AccessLog, AccessLogMode, parse_mo
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.dispatch import VersionDispatch
 from tests.unit.queries import endpoint, query
-from tests.unit.simulation import SimulatedLoop
 
 ON_TIME = answers.prediction(1, b"1", b"", is_late=False)
 LATE = answers.prediction(1, b"1", b"", is_late=True)

@@ -248,3 +248,112 @@ def test_a_mirror_that_cannot_be_written_is_said_and_predictions_go_on(
     assert frontend.accept(snapshot(3)) == 3
     assert "cannot be written" in caplog.text
     assert frontend.applied == [snapshot(3)]
+
+
+# ---- a peer's catalog
+
+
+def confirmed(revision: int = 7, store: str = "mine") -> Frontend:
+    frontend = Frontend(None)
+    frontend.accept(snapshot(revision, store))
+    return frontend
+
+
+def from_old_mirror(mirror: Path, revision: int = 7, store: str = "mine") -> Frontend:
+    mirror.write_bytes(to_mirror(snapshot(revision, store)))
+    frontend = Frontend(mirror)
+    assert frontend.catalog.start_from_mirror()
+    return frontend
+
+
+def take(frontend: Frontend, offered: Snapshot, *, is_confirmed: bool = True) -> int | None:
+    frontend.catalog.take_from_peer(to_mirror(offered), "peer", is_confirmed=is_confirmed)
+    return frontend.catalog.served.revision if frontend.catalog.served else None
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_a_frontend_without_a_catalog_takes_a_peer_s_and_mirrors_it(mirror: Path, *, is_confirmed: bool) -> None:
+    frontend = Frontend(mirror)
+
+    assert frontend.catalog.wants("mine", 7, is_confirmed=is_confirmed)
+    assert take(frontend, snapshot(7), is_confirmed=is_confirmed) == 7
+    assert from_mirror(mirror.read_bytes()) == snapshot(7)
+    assert frontend.catalog.is_confirmed is is_confirmed
+
+
+@pytest.mark.parametrize(("revision", "expected"), [(6, False), (7, False), (8, True)])
+def test_of_the_same_store_a_newer_catalog_is_taken(revision: int, *, expected: bool) -> None:
+    frontend = confirmed()
+
+    assert frontend.catalog.wants("mine", revision, is_confirmed=True) is expected
+    assert take(frontend, snapshot(revision)) == max(7, revision)
+
+
+def test_what_a_store_confirmed_gives_way_to_no_other_store_s_whatever_a_peer_says() -> None:
+    frontend = confirmed()
+
+    assert not frontend.catalog.wants("other", 99, is_confirmed=True)
+    assert take(frontend, snapshot(99, "other")) == 7
+
+
+def test_a_mirror_gives_way_to_what_a_peer_s_store_confirmed(mirror: Path) -> None:
+    frontend = from_old_mirror(mirror)
+
+    assert take(frontend, snapshot(2, "other")) == 2
+    assert from_mirror(mirror.read_bytes()).store_id == "other"
+
+
+def test_two_frontends_with_old_mirrors_do_not_swap_them(tmp_path: Path) -> None:
+    """Each took the other's, and both took theirs for confirmed."""
+    one = from_old_mirror(tmp_path / "one", store="one")
+    other = from_old_mirror(tmp_path / "other", store="other")
+
+    take(one, snapshot(7, "other"), is_confirmed=False)
+    take(other, snapshot(7, "one"), is_confirmed=False)
+
+    assert one.catalog.served == snapshot(7, "one")
+    assert other.catalog.served == snapshot(7, "other")
+
+
+def test_a_store_that_lost_its_data_does_not_wipe_what_a_mirror_holds_by_way_of_a_peer(mirror: Path) -> None:
+    """A new frontend had taken what the wiped store held; it handed that on to those who served from their mirrors."""
+    frontend = from_old_mirror(mirror)
+    frontend.accept(snapshot(1, "wiped"))
+
+    assert take(frontend, snapshot(1, "wiped")) == 7
+    assert frontend.catalog.conflict is not None
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_an_empty_store_s_catalog_is_wanted_by_nobody(mirror: Path, *, is_confirmed: bool) -> None:
+    for frontend in (Frontend(None), confirmed(), from_old_mirror(mirror)):
+        assert not frontend.catalog.wants("", 0, is_confirmed=is_confirmed)
+
+
+def test_a_peer_s_catalog_does_not_hide_that_the_store_says_otherwise() -> None:
+    frontend = confirmed()
+    frontend.accept(snapshot(1, "wiped"))
+
+    assert take(frontend, snapshot(8)) == 8
+    assert frontend.catalog.conflict is not None
+
+
+def test_a_store_confirms_what_came_from_a_peer() -> None:
+    frontend = Frontend(None)
+    take(frontend, snapshot(7), is_confirmed=False)
+
+    frontend.accept(snapshot(7))
+
+    assert frontend.catalog.is_confirmed
+
+
+@given(
+    st.one_of(st.binary(max_size=200), st.sampled_from([b"[]", b"{}", b"null", b'{"body": 1, "sha256": 2}', b"[" * 10_000]))
+)
+@settings(max_examples=50)
+def test_noise_from_a_peer_is_no_catalog(noise: bytes) -> None:
+    frontend = confirmed()
+
+    frontend.catalog.take_from_peer(noise, "peer", is_confirmed=True)
+
+    assert frontend.catalog.served == snapshot(7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,14 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...]) -> None:
     assert said.exit_code == 2
     assert said.stdout == ""
     assert "Error" in said.stderr
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "65"])
+def test_a_number_of_frontends_that_cannot_be_is_wrong_usage_that_says_which_can(count: str) -> None:
+    said = run("up", "--local", "--frontends", count)
+
+    assert said.exit_code == 2
+    assert re.search(r"'--frontends'.*\b(1|64)\b", said.stderr)  # in typer's words, which change with its versions
 
 
 def test_up_without_local_says_what_this_version_can_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ CATALOG: dict[str, Any] = {
 }
 
 
+def version(uid: str = "u1", **more: Any) -> dict[str, Any]:
+    return {"uid": uid, "ready": 0, "queued": 0, "relayed": 0, "via_peers": 0, "last_error": None} | more
+
+
+def replica(name: str, state: str = "ready") -> dict[str, Any]:
+    return {"uid": "u1", "replica": name, "state": state}
+
+
 def report(frontend: str, **more: Any) -> dict[str, Any]:
     known: dict[str, Any] = {
         "frontend": frontend,
@@ -68,7 +77,9 @@ def report(frontend: str, **more: Any) -> dict[str, Any]:
         "conflict": False,
         "conflict_cause": None,
         "draining": False,
-        "versions": [{"uid": "u1", "ready": 1, "queued": 3, "last_error": None}],
+        "versions": [version(ready=1, queued=3)],
+        "replicas": [replica("digits-1-0")],
+        "peers": [],
         "apps": [
             {"app": "digits", "queries": 10, "late": 1, "defaults": 2, "errors": 3, "p50_ms": 0.5, "p99_ms": 4.25},
         ],
@@ -119,13 +130,94 @@ def test_counts_of_several_frontends_are_added_up_and_the_slowest_is_shown() -> 
 
 
 def test_a_replica_that_one_frontend_does_not_have_is_not_ready() -> None:
-    without = report("frontend-1", versions=[{"uid": "u1", "ready": 0, "queued": 0, "last_error": "ValueError: no"}])
+    without = report("frontend-1", versions=[version(last_error="ValueError: no")], replicas=[])
     served = Served(catalog=CATALOG, reports=[report("frontend-0"), without])
 
     said = found(served)
 
     assert (said["versions"][0]["replicas_ready"], said["versions"][0]["last_error"]) == (0, "ValueError: no")
-    assert said["warnings"] == ["digits:1: 0 of 1 replicas are ready"]
+    assert said["warnings"][0].startswith("frontend-1 has no link to a replica of digits:1")
+
+
+def test_a_replica_that_no_frontend_has_is_the_versions_trouble() -> None:
+    served = Served(catalog=CATALOG, reports=[report("frontend-0", versions=[version()], replicas=[])])
+
+    assert found(served)["warnings"] == ["digits:1: 0 of 1 replicas are ready"]
+
+
+def mesh(frontends: int, replicas: int, *reports: dict[str, Any]) -> dict[str, Any]:
+    """The document of a cluster in which so many frontends and replicas are to run."""
+    parts = tuple(part(f"frontend-{index}", "frontend", pid=200 + index) for index in range(frontends))
+    versions = (VersionStatus(name="digits", version="1", wanted=replicas, ready=replicas, failed=0),)
+    return found(Served(catalog=CATALOG, reports=reports), replace(STACK, parts=parts, versions=versions))
+
+
+def member(index: int, replicas: Sequence[str], peers: Sequence[int], **more: Any) -> dict[str, Any]:
+    """The report of a frontend with links to these replicas and peers."""
+    linked = [{"frontend": f"frontend-{peer}", "linked": True} for peer in peers]
+    own = version(ready=len(replicas), **more)
+    return report(f"frontend-{index}", versions=[own], replicas=[replica(name) for name in replicas], peers=linked)
+
+
+def test_every_link_that_stands_is_counted_among_those_that_are_wanted() -> None:
+    said = mesh(2, 3, member(0, ["r0", "r1", "r2"], [1]), member(1, ["r0", "r1", "r2"], [0]))
+
+    assert said["mesh"] == {"links": 8, "wanted": 8, "silent": [], "lacks": [], "unlinked_peers": []}
+    assert said["warnings"] == []
+
+
+def test_who_lacks_what_is_told() -> None:
+    said = mesh(3, 2, member(0, ["r0", "r1"], [1]), member(1, ["r0"], [0], via_peers=2), member(2, [], [0, 1], via_peers=3))
+
+    assert (said["mesh"]["links"], said["mesh"]["wanted"]) == (3 + 4, 6 + 6)
+    assert [(one["frontend"], one["replicas_ready"], one["via_peers"]) for one in said["mesh"]["lacks"]] == [
+        ("frontend-1", 1, 2),
+        ("frontend-2", 0, 3),
+    ]
+    assert said["warnings"] == [
+        "frontend-1 has links to 1 of 2 replicas of digits:1",
+        "frontend-2 has no link to a replica of digits:1; it relays to other frontends",
+        "frontend-0 has no link to frontend-2",
+        "frontend-1 has no link to frontend-2",
+    ]
+
+
+def test_a_frontend_that_runs_and_says_nothing_is_told() -> None:
+    said = mesh(2, 1, member(0, ["r0"], []))
+
+    assert (said["mesh"]["links"], said["mesh"]["wanted"]) == (1, 4)
+    assert said["mesh"]["silent"] == ["frontend-1"]
+    assert said["warnings"] == ["frontend-1 runs and does not answer"]
+
+
+def test_beyond_eight_frontends_a_replica_has_eight_links_and_the_others_relay() -> None:
+    eight = [member(index, ["r0"], [peer for peer in range(10) if peer != index]) for index in range(8)]
+    relaying = [member(index, [], [peer for peer in range(10) if peer != index], via_peers=8) for index in (8, 9)]
+
+    said = mesh(10, 1, *eight, *relaying)
+
+    assert (said["mesh"]["links"], said["mesh"]["wanted"]) == (8 + 90, 8 + 90)
+    assert [one["frontend"] for one in said["mesh"]["lacks"]] == ["frontend-8", "frontend-9"]
+    assert said["versions"][0]["replicas_ready"] == 1
+    assert said["warnings"] == []
+
+
+def test_a_link_too_many_does_not_hide_one_that_is_missing() -> None:
+    nine = [member(index, ["r0"], []) for index in range(9)]
+
+    assert mesh(10, 2, *nine)["mesh"]["links"] == 8
+
+
+def test_relayed_queries_are_added_up_and_shown_where_there_is_a_mesh(capsys: pytest.CaptureFixture[str]) -> None:
+    said = mesh(2, 1, member(0, ["r0"], [1], relayed=1200), member(1, ["r0"], [0], relayed=34))
+
+    show(Output(), said)
+
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert said["versions"][0]["relayed"] == 1234
+    assert any(line.split() == ["digits:1", "doubles", "1/1", "0", "1,234", "–"] for line in lines)
+    assert "  mesh      4/4 links" in lines
+    assert "  catalog   revision 7; all 2 frontends serve it" in lines
 
 
 def test_a_policy_that_answers_defaults_is_warned_of() -> None:
@@ -188,6 +280,7 @@ def test_people_see_everything_in_80_columns_the_warnings_last(
     assert "digits:2 (staged)  doubles       0/0      0  –" in lines
     assert "digits  doubles → digits:1   SLO 100 ms, policy default" in lines
     assert "  10 queries · 1 late · 2 defaults · 3 errors · p50 0.5 ms · p99 4.25 ms" in lines
+    assert lines[-3] == "  mesh      1/1 links"
     assert lines[-2] == "  catalog   revision 7; frontend-0 serves 7"
     assert lines[-1].startswith("! digits has the policy `default`")
 

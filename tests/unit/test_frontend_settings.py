@@ -9,6 +9,7 @@ import pytest
 from clipper_nomad.protocol.environment import SettingsError
 from clipper_nomad_frontend.access_log import AccessLogMode
 from clipper_nomad_frontend.config import Address, Settings, read_settings
+from clipper_nomad_frontend.turns import Share
 
 
 def settings(**variables: str) -> Settings:
@@ -28,6 +29,16 @@ def test_a_mirror_is_all_that_must_be_given() -> None:
     assert (read.http, read.rpc) == (Address(host="127.0.0.1", port=1337), "tcp://127.0.0.1:7000")
     assert (read.internal, read.store_url, read.token) == (None, None, None)
     assert (read.path_prefix, read.access_log, read.drain_s) == ("/clipper", AccessLogMode("slow"), 15.0)
+
+
+def test_a_share_of_a_socket_is_a_file_and_a_number() -> None:
+    assert settings(HTTP_SHARE="/run/shares:3").share == Share(Path("/run/shares"), 3)
+    assert settings().share is None
+
+
+@pytest.mark.parametrize("text", ["/run/shares", "shares:1", "/run/shares:64", "/run/shares:-1", "/run/shares:x", ":1"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    assert "CLIPPER_HTTP_SHARE" in problem(HTTP_SHARE=text)
 
 
 def test_each_start_has_a_name_of_its_own() -> None:
@@ -116,3 +127,22 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
     for name in ("STORE_URL", "HTTP_ADDRESS", "ACCESS_LOG", "DRAIN_S", "MAX_QUEUED_QUERIES", "TOKEN_FILE"):
         assert f"CLIPPER_{name}" in said
+
+
+@pytest.mark.parametrize("text", ["x" * 129, "a\nb", "\ud800"])
+def test_a_name_that_other_frontends_would_refuse_is_refused_here(text: str) -> None:
+    assert "CLIPPER_FRONTEND_ID" in problem(FRONTEND_ID=text)
+
+
+def test_peers_and_the_address_to_be_dialled_are_model_channels() -> None:
+    read = settings(PEER_ADDRESSES="tcp://10.0.0.1:7000, ipc:///run/f2", ADVERTISED_RPC_ADDRESS="tcp://10.0.0.9:7000")
+
+    assert read.peers == ("tcp://10.0.0.1:7000", "ipc:///run/f2")
+    assert read.advertised_rpc == "tcp://10.0.0.9:7000"
+    assert (settings().peers, settings().advertised_rpc) == ((), None)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1:7000", "tcp://10.0.0.1:*", "tcp://10.0.0.1:0", "ipc://relative", "http://x:1"])
+def test_what_cannot_be_dialled_is_no_peer_and_no_address_to_be_dialled(text: str) -> None:
+    assert "CLIPPER_PEER_ADDRESSES" in problem(PEER_ADDRESSES=f"ipc:///f1,{text}")
+    assert "CLIPPER_ADVERTISED_RPC_ADDRESS" in problem(ADVERTISED_RPC_ADDRESS=text)

@@ -7,6 +7,7 @@ from math import inf
 
 import pytest
 
+from clipper_nomad.protocol.mesh_messages import RosterEntry, encode_roster
 from clipper_nomad.protocol.wire import (
     MessageType,
     Reject,
@@ -16,7 +17,7 @@ from clipper_nomad.protocol.wire import (
     encode_introduction,
     encode_predict,
 )
-from clipper_nomad_runtime.link import DIAL_S, MAX_WAITING, WELCOME_S, Link, Stage
+from clipper_nomad_runtime.link import DIAL_S, MAX_WAITING, WELCOME_S, Link, Roster, Stage, Way
 
 EPOCH, SESSION = 7, 9
 WELCOME = Welcome(frontend="f", toolkit="0")
@@ -27,7 +28,7 @@ def new_link(*, jitter: float = 1.0) -> tuple[Link, Counter[str]]:
     return Link("ipc:///f", jitter=lambda: jitter, dropped=dropped), dropped
 
 
-def take(link: Link, frames: list[bytes]) -> Welcome | Reject | None:
+def take(link: Link, frames: list[bytes]) -> Welcome | Reject | Roster | None:
     return link.take(frames, asked=0.0, read=0.0)
 
 
@@ -206,3 +207,42 @@ def test_what_cannot_come_at_a_stage_is_a_breach(stage: Stage) -> None:
         with pytest.raises(WireError, match="cannot come"):
             take(link, frames)
     assert link.stage is stage
+
+
+def test_a_roster_is_news_and_goes_with_the_connection() -> None:
+    link, _ = new_link()
+    welcome(link)
+    entries = (RosterEntry("f", "ipc:///f"), RosterEntry("g", "ipc:///g"))
+
+    news = take(link, encode_roster(entries, epoch=EPOCH, session=SESSION))
+
+    assert news == entries
+    link.lost(0.0)
+    assert not link.roster
+    assert link.frontend == "f"
+
+
+@pytest.mark.parametrize("is_welcome", [True, False])
+def test_a_link_in_search_of_frontends_is_dialled_once(*, is_welcome: bool) -> None:
+    link = Link("ipc:///f", jitter=lambda: 1.0, dropped=Counter(), way=Way.PROXY)
+    if is_welcome:
+        welcome(link)
+
+    link.lost(0.0)
+
+    assert link.stage is Stage.GONE
+
+
+def test_a_link_that_waits_long_can_be_hastened() -> None:
+    link, _ = new_link()
+    link.longest_pause_s = 30.0
+    for _ in range(12):
+        link.lost(0.0)
+    assert link.due == 30.0
+
+    link.hasten(1.0)
+
+    assert link.due == 1.05
+    welcome(link)
+    link.hasten(2.0)
+    assert (link.stage, link.due) == (Stage.OPEN, inf)

@@ -40,7 +40,7 @@ from clipper_nomad.local_stack.failure import explain
 from clipper_nomad.local_stack.keeper import Death
 from clipper_nomad.local_stack.kept import KeptState, WantedVersion, read_state, write_state
 from clipper_nomad.local_stack.logs import MAX_LOG_BYTES, bound_log, last_line, last_words, open_log, read_tail
-from clipper_nomad.local_stack.parts import PartTable, Programs, StackSettings
+from clipper_nomad.local_stack.parts import START_EACH_S, PartTable, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 from clipper_nomad.local_stack.restarts import Restarts
 
@@ -96,8 +96,8 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        Attach(pid=7, toolkit="0.1", port=None, keep=False),
-        Attach(pid=7, toolkit="0.1", port=9999, keep=True),
+        Attach(pid=7, toolkit="0.1", port=None, frontends=None, keep=False),
+        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True),
         Detach(pid=7),
         Status(),
         Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1),
@@ -451,6 +451,29 @@ def test_frontends_share_the_public_socket_and_nothing_else() -> None:
     assert first.env["CLIPPER_HTTP_ADDRESS"] == "fd://5"
     assert first.env["CLIPPER_ACCESS_LOG"] == "all"
     assert not shared & {"CLIPPER_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_MIRROR_PATH", "CLIPPER_FRONTEND_ID"}
+
+
+def test_each_frontend_dials_the_others_and_counts_its_connections_beside_theirs() -> None:
+    table = PartTable(replace(settings(), frontends=3), environ={})
+
+    first, last = table.frontend(0, 5), table.frontend(2, 5)
+
+    assert first.env["CLIPPER_PEER_ADDRESSES"] == "ipc:///r/frontend-1-rpc,ipc:///r/frontend-2-rpc"
+    assert last.env["CLIPPER_PEER_ADDRESSES"] == "ipc:///r/frontend-0-rpc,ipc:///r/frontend-1-rpc"
+    assert (first.env["CLIPPER_HTTP_SHARE"], last.env["CLIPPER_HTTP_SHARE"]) == ("/r/shares:0", "/r/shares:2")
+
+
+def test_a_frontend_that_is_alone_has_neither_peers_nor_a_share() -> None:
+    alone = PartTable(replace(settings(), frontends=1), environ={}).frontend(0, 5)
+
+    assert (alone.env["CLIPPER_PEER_ADDRESSES"], alone.env["CLIPPER_HTTP_SHARE"]) == ("", "")
+
+
+def test_each_frontend_makes_a_start_take_longer() -> None:
+    assert (
+        replace(settings(), frontends=64).start_within_s
+        == 63 * START_EACH_S + replace(settings(), frontends=1).start_within_s
+    )
 
 
 def test_a_replica_dials_every_frontend() -> None:

@@ -10,11 +10,14 @@ from clipper_nomad.state.messages import (
     Ack,
     Change,
     Order,
+    Presence,
     RollCall,
     decode_ack,
     decode_order,
+    decode_presence,
     encode_ack,
     encode_order,
+    encode_presence,
 )
 
 ORDERS = st.one_of(
@@ -35,6 +38,13 @@ def test_an_ack_arrives_as_it_was_sent(ack: Ack) -> None:
     assert decode_ack(encode_ack(ack)) == ack
 
 
+@given(st.text(), st.text())
+def test_a_presence_arrives_as_it_was_sent(frontend: str, address: str) -> None:
+    presence = Presence(frontend=frontend, address=address)
+
+    assert decode_presence(encode_presence(presence)) == presence
+
+
 def test_a_roll_call_s_answer_carries_the_report() -> None:
     ack = Ack(frontend="f", store_id="s", revision=3, conflict=True, roll_call="r", report={"pid": 7})
 
@@ -45,3 +55,4 @@ def test_a_roll_call_s_answer_carries_the_report() -> None:
 def test_noise_is_no_message(raw: bytes | str) -> None:
     assert decode_order(raw) is None
     assert decode_ack(raw) is None
+    assert decode_presence(raw) is None

@@ -34,6 +34,31 @@ def test_a_version_serves_when_every_frontend_has_all_its_replicas(frontends: Fr
     assert missing(frontends, "u", 2) == lack
 
 
+def linked(name: str, *replicas: str, via_peers: int = 0) -> dict[str, Any]:
+    version = {"uid": "u", "ready": len(replicas), "via_peers": via_peers}
+    rows = [{"uid": "u", "replica": replica, "state": "ready"} for replica in replicas]
+    return {"frontend": name, "versions": [version], "replicas": rows}
+
+
+@pytest.mark.parametrize(
+    ("others", "lack"),
+    [
+        ([linked("f9", "r1", "r2"), linked("f10", "r2")], None),
+        ([linked("f9", "r2"), linked("f10", via_peers=1)], None),
+        ([linked("f9", "r2"), linked("f10")], "query frontend f10 reaches no replica, nor a frontend that does"),
+        ([linked("f9", "r1"), linked("f10", "r1")], "1 of 2 replicas are ready"),
+        ([linked("f9", "r2"), report("f10")], "query frontend f10 reaches no replica, nor a frontend that does"),
+        ([linked("f9", "r2"), report("f10") | {"draining": True}], None),
+    ],
+)
+def test_with_more_frontends_than_links_a_replica_or_a_peer_that_has_one_will_do(
+    others: list[dict[str, Any]], lack: str | None
+) -> None:
+    reports = [*(linked(f"f{number}", "r1") for number in range(1, 9)), *others]
+
+    assert missing(Frontends(live=10, reports=tuple(reports)), "u", 2) == lack
+
+
 @pytest.mark.parametrize("is_made_up", [True, False])
 def test_an_answer_from_every_frontend_passes(*, is_made_up: bool) -> None:
     assert judge([probe(), probe(frontend="f2")], is_made_up=is_made_up) == Answered(output=7, exec_micros=500)

@@ -113,6 +113,38 @@ def test_a_replica_that_works_on_a_suspect_gets_nothing_else() -> None:
     assert team.set.next_second_slot(1) is None
 
 
+def test_long_lines_at_replicas_that_others_share_let_a_frontend_use_fewer_of_them_at_once() -> None:
+    team = Team(8)
+    assert team.set.free_count(4) == 8
+
+    team.set.heard(3, 4)
+    assert team.set.free_count(4) == 6
+    team.send(team.members[0])
+    assert team.set.free_count(4) == 5
+
+    for _ in range(9):
+        team.set.heard(3, 4)
+    assert team.set.free_count(4) == 2  # its share of two, and one more, less the one that works
+    for replica in team.members[1:3]:
+        team.send(replica)
+    assert team.set.next_idle(4) is None
+    assert team.set.next_idle(1) is team.members[3]
+
+
+def test_replicas_without_a_line_are_used_again_one_more_with_each_result() -> None:
+    team = Team(8)
+    team.set.heard(9, 4)
+    assert team.set.free_count(4) == 3
+
+    team.set.heard(0, 4)
+    assert team.set.free_count(4) == 4
+    team.set.heard(1, 4)
+    assert team.set.free_count(4) == 4
+    for _ in range(9):
+        team.set.heard(0, 4)
+    assert team.set.free_count(4) == 8
+
+
 @pytest.mark.parametrize("state", [ReplicaState.STALLED, ReplicaState.DRAINING])
 def test_only_ready_replicas_get_work(state: ReplicaState) -> None:
     team = Team(2)

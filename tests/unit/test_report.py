@@ -13,6 +13,7 @@ from clipper_nomad_frontend.config import read_settings
 from clipper_nomad_frontend.report import frontend_report
 from tests.unit.simulation import SimulatedFrontend, Speed, current, identity_app, identity_version
 
+PEERS = ({"frontend": "f-2", "address": "ipc:///run/2", "linked": True, "links_here": False},)
 QUICK = Speed(start_s=0.001, per_query_s=0.0001)
 
 
@@ -25,7 +26,9 @@ def report(frontend: SimulatedFrontend, catalog: Catalog) -> dict[str, Any]:
             "CLIPPER_INTERNAL_ADDRESS": "unix:///run/f.sock",
         }
     )
-    said = frontend_report(settings, frontend.serving, catalog, toolkit="0.1", http="127.0.0.1:9999", is_draining=False)
+    said = frontend_report(
+        settings, frontend.serving, catalog, toolkit="0.1", http="127.0.0.1:9999", is_draining=False, peers=PEERS
+    )
     return json.loads(json.dumps(said))  # type: ignore[no-any-return]  # JSON
 
 
@@ -36,6 +39,7 @@ def test_a_frontend_that_serves_nothing_says_so(tmp_path: Path) -> None:
     assert (said["internal"], said["rpc"]) == ("unix:///run/f.sock", "simulated")
     assert (said["store_id"], said["revision"], said["conflict"], said["draining"]) == (None, -1, False, False)
     assert said["replicas"] == said["versions"] == said["apps"] == []
+    assert said["peers"] == list(PEERS)
 
 
 def test_replicas_versions_and_apps_are_listed() -> None:
@@ -62,8 +66,8 @@ def test_replicas_versions_and_apps_are_listed() -> None:
     assert (waiting["version"], waiting["state"], waiting["id"]) == ("9", "waiting", -1)
     assert said["versions"] == [
         {
-            "model": "identity", "version": "1", "uid": "uid-1", "queued": 0, "ready": 1, "last_error": None,
-            "batch_limit": 2,
+            "model": "identity", "version": "1", "uid": "uid-1", "queued": 0, "ready": 1, "via_peers": 0,
+            "relayed": 0, "last_error": None, "batch_limit": 2,
         }
     ]  # fmt: skip
     (app,) = said["apps"]

@@ -12,6 +12,7 @@ from clipper_nomad.protocol.datatypes import InputType
 from clipper_nomad.protocol.environment import SettingsError
 from clipper_nomad_runtime.config import MetricsAddress, Settings, read_settings
 from clipper_nomad_runtime.loader import sample_array
+from clipper_nomad_runtime.mesh import Mode
 
 NEEDED = {"CLIPPER_MODEL_NAME": "iris", "CLIPPER_MODEL_VERSION": "3", "CLIPPER_MODEL_PATH": "/model"}
 
@@ -29,6 +30,12 @@ def test_clippers_variables_are_enough() -> None:
     assert (settings.hang_after_s, settings.drain_s) == (120.0, 30.0)
     assert (settings.metrics, settings.digest, settings.ready_file) == (None, None, None)
     assert settings.replica
+    assert settings.rpc_mode is Mode.AUTO
+
+
+def test_the_way_to_frontends_can_be_chosen() -> None:
+    assert read(RPC_MODE=" Proxy ").rpc_mode is Mode.PROXY
+    assert read(RPC_MODE="direct").rpc_mode is Mode.DIRECT
 
 
 def test_each_replica_has_a_name_of_its_own() -> None:
@@ -64,6 +71,7 @@ def test_metrics_have_an_address_of_either_kind(text: str, address: MetricsAddre
         ("RPC_ADDRESSES", "tcp://x:70000"),
         ("RPC_ADDRESSES", "ipc://relative"),
         ("RPC_ADDRESSES", "ipc:///" + "x" * 107),
+        ("RPC_MODE", "both"),
         ("METRICS_ADDRESS", "unix://relative"),
         ("METRICS_ADDRESS", "1390"),
         ("INPUT_TYPE", "complex"),

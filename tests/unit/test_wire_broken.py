@@ -70,7 +70,7 @@ BROKEN = {
     "a short header": [header(5)[:-1]],
     "an older version": [header(5, version=3)],
     "an unknown type": [header(0)],
-    "another unknown type": [header(9)],
+    "another unknown type": [header(200)],
     "a hello without a body": [header(1)],
     "a hello with three frames": [header(1), b"{}", b"{}"],
     "a hello that is no JSON": introduction(MessageType.HELLO, b"{"),
