@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+from zlib import crc32
 
 from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, ErrorKind, OutputError, Result
@@ -288,6 +289,8 @@ class VersionDispatch:
         """Take in the replica of a new session."""
         self._last_replica_id += 1
         replica = Replica(self._last_replica_id, session)
+        if self.frontends > 1:  # in order of arrival, the same everywhere, all would go from one to the next in step
+            replica.last_used = -crc32(b"%d %d" % (self._sessions.epoch, session.id))
         self.replicas.add(replica)
         self._estimate_wait()
         return replica

@@ -14,6 +14,7 @@ from statistics import median
 
 import pytest
 
+from benchmarks.mesh_simulation_cluster import Cluster, Shape
 from benchmarks.mesh_simulation_frontend import Answers, SimulatedFrontend, simulated
 from benchmarks.mesh_simulation_loop import SimulatedLoop
 from benchmarks.mesh_simulation_network import Network
@@ -123,6 +124,22 @@ def test_with_four_frontends_the_p99_is_at_most_twice_that_of_one() -> None:
 
 def test_clients_that_all_ask_the_same_of_four_frontends_wait_no_longer_than_with_one() -> None:
     assert ratio(batch_size=1, where=at_the_first) <= 1.1
+
+
+def test_frontends_do_not_go_through_many_replicas_in_step() -> None:
+    """All of them used to begin with the replica that had joined first: each was asked by all at once, and then rested."""
+    cluster = Cluster(Shape(frontends=8, replicas=200, sizes=1, models_of_a_size=1))
+    with simulated(cluster.loop):
+        cluster.start_frontends()
+        cluster.run_for(1.0)
+        cluster.start_replicas(within_s=1.0)
+        cluster.run_for(3.0)
+
+        cluster.load(0.3, 10.0)
+        cluster.run_for(20.0)
+
+    (latencies,) = cluster.answers.latencies.values()
+    assert median(latencies) == pytest.approx(cluster.shape.exec_s, rel=0.01)
 
 
 @pytest.mark.xfail(reason="a batch waits at the replica that it was sent to: docs/scaling.md, Fairness")
