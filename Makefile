@@ -1,10 +1,10 @@
 # Everything a developer types. `make demo` and `make test` need only Python >= 3.11 and make: they prepare .venv first.
 #   make PYTHON=/path/to/python3.12 test      choose the interpreter of a new .venv
 #   make demo DEMO=setup                      prepare .venv only
-#   make test PYTEST="-k batching -n 2"       hand arguments to pytest
+#   make test PYTEST="-k batching"            hand arguments to pytest, in place of the four processes at once
 
 PYTHON ?=
-PYTEST ?=
+PYTEST ?= --numprocesses 4
 BENCH ?=
 DEMO ?= run
 
@@ -49,6 +49,7 @@ format: $(READY_LINT) ## let ruff write the format and the simple fixes
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
+coverage: PYTEST =
 coverage: $(READY) ## run the tests and print the branches that no test takes
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -m "not cluster and not slow" $(PYTEST)
