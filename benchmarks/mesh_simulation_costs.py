@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -94,8 +95,8 @@ def messages(shape: Shape) -> Table:
         served = {f"{number:032x}": Served(8, 12_345) for number in range(versions)}
         said = Announcement(served=served, store_id="0123456789abcdef", revision=100, roster=known)
         frames = mesh_messages.encode_announcement(said, epoch=1, session=1)
-        write_s = _seconds(lambda said=said: mesh_messages.encode_announcement(said, epoch=1, session=1))
-        parse_s = _seconds(lambda frames=frames: mesh_messages.decode_announcement(frames))
+        write_s = _seconds(partial(mesh_messages.encode_announcement, said, epoch=1, session=1))
+        parse_s = _seconds(partial(mesh_messages.decode_announcement, frames))
         peers, octets = frontends - 1, sum(map(len, frames))
         share = peers * (write_s + parse_s) / ANNOUNCE_EVERY_S
         table.rows.append(

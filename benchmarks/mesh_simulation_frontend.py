@@ -11,7 +11,7 @@ import io
 import random
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -20,7 +20,7 @@ from unittest import mock
 from benchmarks.mesh_simulation_loop import SimulatedLoop
 from benchmarks.mesh_simulation_network import Connection, LightMessages, Network, Traffic
 from clipper_nomad.protocol import wire
-from clipper_nomad.protocol.mesh_messages import PeerHello, RosterEntry
+from clipper_nomad.protocol.mesh_messages import PeerHello, RosterEntry, decode_hello
 from clipper_nomad.protocol.wire import MessageType, WireError
 from clipper_nomad.state.messages import Presence
 from clipper_nomad.state.records import Snapshot
@@ -144,7 +144,7 @@ class SimulatedFrontend:
         self.address = f"tcp://10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:7000"
         self.is_alive = True
         self.traffic = Traffic()
-        self.cpu_s: Counter[str] = Counter()  # of the policy code, on the machine that simulates
+        self.cpu_s: defaultdict[str, float] = defaultdict(float)  # of the policy code, on the machine that simulates
         self.answers = answers
         self.bad_messages = 0
         self._network = network
@@ -209,7 +209,7 @@ class SimulatedFrontend:
         header = wire.header_of(frames[0])
         try:
             if header.type is MessageType.HELLO:
-                hello = mesh_module.mesh_messages.decode_hello(frames)
+                hello = decode_hello(frames)
                 if isinstance(hello, PeerHello):
                     self.mesh.on_peer_hello(routing_id, hello)
                 else:
