@@ -20,7 +20,7 @@ from unittest import mock
 from benchmarks.mesh_simulation_loop import SimulatedLoop
 from benchmarks.mesh_simulation_network import Connection, LightMessages, Network, Traffic
 from clipper_nomad.protocol import wire
-from clipper_nomad.protocol.mesh_messages import PeerHello, RosterEntry
+from clipper_nomad.protocol.mesh_messages import PeerHello, RosterEntry, decode_hello
 from clipper_nomad.protocol.wire import MessageType, WireError
 from clipper_nomad.state.messages import Presence
 from clipper_nomad.state.records import Snapshot
@@ -209,7 +209,7 @@ class SimulatedFrontend:
         header = wire.header_of(frames[0])
         try:
             if header.type is MessageType.HELLO:
-                hello = cast("Any", mesh_module).mesh_messages.decode_hello(frames)  # the light form, see simulated
+                hello = decode_hello(frames)
                 if isinstance(hello, PeerHello):
                     self.mesh.on_peer_hello(routing_id, hello)
                 else:
