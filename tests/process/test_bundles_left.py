@@ -115,6 +115,7 @@ def test_a_bundle_that_was_changed_is_not_run_and_the_failure_says_so(home: Home
 # --- a stack that is started again ---
 
 
+@pytest.mark.slow
 def test_a_kept_stack_starts_with_the_bundles_of_registered_versions_alone(home: Home) -> None:
     kept = clipper_nomad.local(home=home.path, port=0, keep=True)
     kept.deploy(ten, "m", sample=[1.0])

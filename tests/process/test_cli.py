@@ -98,6 +98,7 @@ def test_up_on_a_port_that_is_taken_names_its_holder(newcomer: User) -> None:
     newcomer.home.assert_nothing_left()
 
 
+@pytest.mark.slow
 def test_frontends_are_started_once_shown_as_a_mesh_and_not_changed_while_they_run(newcomer: User) -> None:
     up = ("up", "--local", "--port", str(free_port()))
     newcomer.types(*up, "--frontends", "2")

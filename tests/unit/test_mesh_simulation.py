@@ -16,6 +16,8 @@ from benchmarks.mesh_simulation_scenarios import Cell, Table
 from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_runtime.search_pace import SEARCH_EVERY_S, SEARCHES_PER_LINK
 
+pytestmark = pytest.mark.slow  # seconds each of pure computation
+
 SMALL = Shape(frontends=10, replicas=100, sizes=5, models_of_a_size=2, exec_s=0.05)
 LIGHT = 0.05  # of what the replicas can do
 
