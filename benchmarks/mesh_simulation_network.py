@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from benchmarks.mesh_simulation_loop import SimulatedLoop
 from clipper_nomad.protocol import mesh_messages
 from clipper_nomad.protocol.mesh_messages import Announcement, RosterEntry
-from clipper_nomad.protocol.wire import VERSION, MessageType
+from clipper_nomad.protocol.wire import MessageType, header_frame
 
 LATENCY_S = 0.0001  # one way
 CONNECT_S = 0.0005  # TCP's and ZMTP's handshakes
@@ -308,4 +308,4 @@ class LightMessages(SimpleNamespace):
 
 
 def _header(kind: MessageType, epoch: int, session: int) -> bytes:
-    return mesh_messages._HEADER.pack(VERSION, kind, 0, 0, epoch, session, 0)  # noqa: SLF001  # its layout
+    return header_frame(kind, epoch=epoch, session=session)

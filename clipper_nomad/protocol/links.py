@@ -1,11 +1,17 @@
-"""How many query frontends a replica serves directly; the others relay. Pure.
+"""What both ends of a link must agree on: how many links there are, and when one counts as lost. Pure.
 
-Asked by whoever judges whether the mesh is whole: the deploying library and `status`. Source: docs/decisions/0009-mesh.md
+A replica serves so many query frontends directly; the others relay. Also asked by whoever judges whether the mesh is whole:
+the deploying library and `status`. Source: docs/decisions/0009-mesh.md
 """
 
 from __future__ import annotations
 
 MOST_LINKS = 8
+
+# libzmq's own heartbeats, of its I/O thread: docs/behaviour.md, "Liveness"
+HEARTBEAT_IVL_MS = 500
+HEARTBEAT_TIMEOUT_MS = 2000  # a link is lost after two seconds of silence
+HEARTBEAT_TTL_MS = 2500
 
 
 def wanted_links(frontends: int) -> int:

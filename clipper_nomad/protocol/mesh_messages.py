@@ -20,15 +20,14 @@ whether it is tried once more. Source: docs/decisions/0009-mesh.md
 from __future__ import annotations
 
 import enum
-import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from clipper_nomad.protocol.wire import (
+    FIXED_INPUTS,
     HAS_LENGTHS,
     MAX_BATCH_COUNT,
     MAX_FRAME_BYTES,
@@ -39,6 +38,9 @@ from clipper_nomad.protocol.wire import (
     MessageType,
     WireError,
     decode_introduction,
+    dump_json,
+    header_frame,
+    load_json,
 )
 
 MAX_ROSTER = 1000  # frontends
@@ -49,11 +51,9 @@ MAX_ROSTER_BYTES = 5 * 1024 * 1024  # MAX_ROSTER entries, a letter being at most
 MAX_ANNOUNCE_BYTES = 16 * 1024 * 1024
 MAX_UIDS = 20_000
 
-_HEADER = struct.Struct("<BBHIQQQ")
 _RELAY = struct.Struct("<BBHIQQQB?2xI")
 _U32 = np.dtype("<u4")
 _U64 = np.dtype("<u8")
-_FIXED_INPUTS = {1: 4, 2: 4, 3: 8}  # as in wire.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ def can_be_told(entry: RosterEntry) -> bool:
 
 def decode_hello(frames: Sequence[bytes]) -> Hello | PeerHello:
     """Return the body of a HELLO message, a replica's or a peer's. Raises: WireError."""
-    fields = _load(_only(frames, MessageType.HELLO), MAX_JSON_BYTES)
+    fields = load_json(_only(frames, MessageType.HELLO), MAX_JSON_BYTES)
     if isinstance(fields, dict) and fields.get("role") == "peer":
         hello = decode_introduction(frames, PeerHello)
         if not can_be_told(RosterEntry(hello.frontend, hello.address)):
@@ -169,20 +169,15 @@ def decode_hello(frames: Sequence[bytes]) -> Hello | PeerHello:
     return decode_introduction(frames, Hello)
 
 
-def encode_peer_hello(hello: PeerHello) -> list[bytes]:
-    """Return a peer's HELLO message."""
-    return [_HEADER.pack(VERSION, MessageType.HELLO, 0, 0, 0, 0, 0), _dump(asdict(hello))]
-
-
 def encode_roster(entries: Sequence[RosterEntry], *, epoch: int, session: int) -> list[bytes]:
     """Return a ROSTER message."""
     rows = [[entry.frontend, entry.address] for entry in entries]
-    return [_HEADER.pack(VERSION, MessageType.ROSTER, 0, 0, epoch, session, 0), _dump(rows)]
+    return [header_frame(MessageType.ROSTER, epoch=epoch, session=session), dump_json(rows)]
 
 
 def decode_roster(frames: Sequence[bytes]) -> tuple[RosterEntry, ...]:
     """Return the frontends in a ROSTER message. Raises: WireError."""
-    rows = _load(_only(frames, MessageType.ROSTER), MAX_ROSTER_BYTES)
+    rows = load_json(_only(frames, MessageType.ROSTER), MAX_ROSTER_BYTES)
     if not isinstance(rows, list) or len(rows) > MAX_ROSTER:
         raise WireError(f"a roster is a list of at most {MAX_ROSTER} frontends")
     return tuple(_entry(row) for row in rows)
@@ -197,12 +192,12 @@ def encode_announcement(said: Announcement, *, epoch: int, session: int) -> list
         "confirmed": said.confirmed,
         "roster": [[known.entry.frontend, known.entry.address, round(known.unlinked_s, 3)] for known in said.roster],
     }
-    return [_HEADER.pack(VERSION, MessageType.ANNOUNCE, 0, 0, epoch, session, 0), _dump(body)]
+    return [header_frame(MessageType.ANNOUNCE, epoch=epoch, session=session), dump_json(body)]
 
 
 def decode_announcement(frames: Sequence[bytes]) -> Announcement:
     """Return the body of an ANNOUNCE message; unknown fields are ignored. Raises: WireError."""
-    match _load(_only(frames, MessageType.ANNOUNCE), MAX_ANNOUNCE_BYTES):
+    match load_json(_only(frames, MessageType.ANNOUNCE), MAX_ANNOUNCE_BYTES):
         case {
             "served": dict() as served,
             "store_id": str() as store_id,
@@ -222,7 +217,7 @@ def decode_announcement(frames: Sequence[bytes]) -> Announcement:
 
 def encode_catalog(mirror: bytes, *, epoch: int, session: int) -> list[bytes]:
     """Return a CATALOG message."""
-    return [_HEADER.pack(VERSION, MessageType.CATALOG, 0, 0, epoch, session, 0), mirror]
+    return [header_frame(MessageType.CATALOG, epoch=epoch, session=session), mirror]
 
 
 def decode_catalog(frames: Sequence[bytes]) -> bytes:
@@ -243,7 +238,7 @@ def encode_relay(
     inputs: Sequence[bytes],
 ) -> list[bytes]:
     """Return a RELAY message. `item_length` counts elements, and is 0 for inputs of variable width."""
-    flags = 0 if input_type in _FIXED_INPUTS else HAS_LENGTHS
+    flags = 0 if input_type in FIXED_INPUTS else HAS_LENGTHS
     first = _RELAY.pack(
         VERSION, MessageType.RELAY, flags, len(inputs), epoch, session, batch, input_type, is_alone, item_length
     )
@@ -266,9 +261,9 @@ def decode_relay(header: Header, frames: Sequence[bytes]) -> Relay:
     count = header.count
     if not 1 <= count <= MAX_BATCH_COUNT:
         raise WireError(f"a relay has 1 to {MAX_BATCH_COUNT} inputs; this one says {count}")
-    if kind not in _FIXED_INPUTS and kind not in (0, 4):
+    if kind not in FIXED_INPUTS and kind not in (0, 4):
         raise WireError(f"input type {kind} is not known")
-    is_fixed = kind in _FIXED_INPUTS
+    is_fixed = kind in FIXED_INPUTS
     if item_length and not is_fixed:
         raise WireError("inputs of variable width have no item length")
     if bool(header.flags & HAS_LENGTHS) == is_fixed or len(frames) != 5 - is_fixed:
@@ -277,7 +272,7 @@ def decode_relay(header: Header, frames: Sequence[bytes]) -> Relay:
     if len(frames[2]) != 3 * _U64.itemsize * count:
         raise WireError(f"the terms of {count} queries do not take {len(frames[2])} bytes")
     terms = tuple(Terms(*row) for row in np.frombuffer(frames[2], _U64).reshape(-1, 3).tolist())
-    sizes = [item_length * _FIXED_INPUTS[kind]] * count if is_fixed else _lengths(frames[3], count)
+    sizes = [item_length * FIXED_INPUTS[kind]] * count if is_fixed else _lengths(frames[3], count)
     return Relay(header, uid, kind, item_length, is_alone, terms, _cut(frames[-1], sizes))
 
 
@@ -286,8 +281,14 @@ def encode_relayed(answers: Header, rows: Sequence[RelayedAnswer]) -> list[bytes
     said = [[row.fate, row.replica, row.status, row.error, row.cause, row.kind] for row in rows]
     outputs = [row.output for row in rows]
     return [
-        _HEADER.pack(VERSION, MessageType.RELAYED, 0, len(rows), answers.epoch, answers.session, answers.batch),
-        _dump(said),
+        header_frame(
+            MessageType.RELAYED,
+            count=len(rows),
+            epoch=answers.epoch,
+            session=answers.session,
+            batch=answers.batch,
+        ),
+        dump_json(said),
         np.fromiter(map(len, outputs), _U32, len(outputs)).tobytes(),
         b"".join(outputs),
     ]
@@ -297,7 +298,7 @@ def decode_relayed(header: Header, frames: Sequence[bytes]) -> list[RelayedAnswe
     """Return the rows of a RELAYED message. The caller checks that they answer what it asked. Raises: WireError."""
     if len(frames) != 4 or header.count > MAX_BATCH_COUNT:
         raise WireError("a relayed answer has 4 frames and as many rows as a batch may have")
-    rows = _load(frames[1], MAX_FRAME_BYTES)
+    rows = load_json(frames[1], MAX_FRAME_BYTES)
     if not isinstance(rows, list) or len(rows) != header.count:
         raise WireError(f"a relayed answer says {header.count} rows and has another number")
     outputs = _cut(frames[3], _lengths(frames[2], header.count))
@@ -371,19 +372,3 @@ def _cut(data: bytes, sizes: Sequence[int]) -> tuple[bytes, ...]:
         items.append(data[start : start + size])
         start += size
     return tuple(items)
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode()
-
-
-def _load(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers check what they got
-    if len(frame) > limit:
-        raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
-    try:
-        value = json.loads(frame.decode())  # not the bytes: json takes UTF-16, and half of a surrogate pair
-        if b"\\u" in frame:  # half of a surrogate pair is no text: whoever writes it out later would fail
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as exc:
-        raise WireError(f"a JSON frame does not parse: {exc}") from exc
-    return value

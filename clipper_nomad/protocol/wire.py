@@ -206,17 +206,24 @@ def header_of(frame: bytes) -> Header:
         raise WireError(f"message type {kind} is not known") from None
 
 
+def dump_json(value: object) -> bytes:
+    """Return a value as a JSON frame."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def header_frame(kind: MessageType, *, count: int = 0, epoch: int = 0, session: int = 0, batch: int = 0) -> bytes:
+    """Return a first frame that is a header only."""
+    return _HEADER.pack(VERSION, kind, 0, count, epoch, session, batch)
+
+
 def encode_control(kind: MessageType, *, epoch: int = 0, session: int = 0, batch: int = 0) -> list[bytes]:
     """Return a message that is a header only: CANCEL, DRAIN, DRAINED."""
-    return [_HEADER.pack(VERSION, kind, 0, 0, epoch, session, batch)]
+    return [header_frame(kind, epoch=epoch, session=session, batch=batch)]
 
 
-def encode_introduction(
-    kind: MessageType, body: Hello | Welcome | Reject, *, epoch: int = 0, session: int = 0
-) -> list[bytes]:
+def encode_introduction(kind: MessageType, body: _Form, *, epoch: int = 0, session: int = 0) -> list[bytes]:
     """Return a HELLO, WELCOME or REJECT message."""
-    text = json.dumps(asdict(body), separators=(",", ":")).encode()
-    return [_HEADER.pack(VERSION, kind, 0, 0, epoch, session, 0), text]
+    return [header_frame(kind, epoch=epoch, session=session), dump_json(asdict(body))]
 
 
 def decode_introduction(frames: Sequence[bytes], form: type[Introduction]) -> Introduction:
@@ -226,7 +233,7 @@ def decode_introduction(frames: Sequence[bytes], form: type[Introduction]) -> In
     """
     if len(frames) != 2:
         raise WireError(f"a {form.__name__} has 2 frames; this one has {len(frames)}")
-    fields = _json(frames[1], MAX_JSON_BYTES)
+    fields = load_json(frames[1], MAX_JSON_BYTES)
     if not isinstance(fields, dict):
         raise WireError(f"a {form.__name__} is a JSON object")
     known: dict[str, Any] = {}
@@ -254,7 +261,7 @@ def encode_predict(
     inputs: Sequence[bytes],
 ) -> list[bytes]:
     """Return a PREDICT message. `item_length` counts elements, and is 0 for inputs of variable width."""
-    flags = 0 if input_type in _FIXED_INPUTS else HAS_LENGTHS
+    flags = 0 if input_type in FIXED_INPUTS else HAS_LENGTHS
     first = _PREDICT.pack(
         VERSION, MessageType.PREDICT, flags, len(inputs), epoch, session, batch, input_type, item_length, budget_micros
     )
@@ -263,7 +270,7 @@ def encode_predict(
     return [first, b"".join(inputs)]
 
 
-_FIXED_INPUTS = {1: 4, 2: 4, 3: 8}  # input type → bytes per element; datatypes.FIXED_WIDTH, without importing it here
+FIXED_INPUTS = {1: 4, 2: 4, 3: 8}  # input type → bytes per element; datatypes.FIXED_WIDTH, without importing it here
 
 
 def decode_predict(header: Header, frames: Sequence[bytes]) -> Predict:
@@ -276,15 +283,15 @@ def decode_predict(header: Header, frames: Sequence[bytes]) -> Predict:
     kind, item_length, budget = _PREDICT.unpack_from(frames[0])[7:]
     if not 1 <= header.count <= MAX_BATCH_COUNT:
         raise WireError(f"a batch has 1 to {MAX_BATCH_COUNT} inputs; this one says {header.count}")
-    if kind not in _FIXED_INPUTS and kind not in (0, 4):
+    if kind not in FIXED_INPUTS and kind not in (0, 4):
         raise WireError(f"input type {kind} is not known")
-    if bool(header.flags & HAS_LENGTHS) == (kind in _FIXED_INPUTS):
+    if bool(header.flags & HAS_LENGTHS) == (kind in FIXED_INPUTS):
         raise WireError("lengths come with inputs of variable width, and only with those")
     lengths, rest = _take_lengths(header, frames)
     data = _only(rest)
     wanted = int(lengths.sum(dtype=np.uint64)) if lengths is not None else None
     if wanted is None:
-        wanted = header.count * item_length * _FIXED_INPUTS[kind]
+        wanted = header.count * item_length * FIXED_INPUTS[kind]
     if len(data) != wanted:
         raise WireError(f"{header.count} inputs take {wanted} bytes; {len(data)} came")
     return Predict(header, kind, item_length, budget, lengths, data)
@@ -321,7 +328,7 @@ def encode_result(
     frames.append(data)
     if errors:
         rows = [[error.index, error.kind, error.message, error.traceback_id] for error in errors]
-        frames.append(json.dumps(rows, separators=(",", ":")).encode())
+        frames.append(dump_json(rows))
     return frames
 
 
@@ -373,7 +380,7 @@ def _only(frames: Sequence[bytes]) -> bytes:
 
 
 def _errors(frame: bytes, count: int) -> tuple[OutputError, ...]:
-    rows = _json(frame, MAX_ERRORS_BYTES)
+    rows = load_json(frame, MAX_ERRORS_BYTES)
     if not isinstance(rows, list) or not rows:
         raise WireError("the errors of a result are a JSON list that is not empty")
     errors = []
@@ -391,7 +398,8 @@ def _errors(frame: bytes, count: int) -> tuple[OutputError, ...]:
     return tuple(errors)
 
 
-def _json(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers check what they got
+def load_json(frame: bytes, limit: int) -> Any:  # noqa: ANN401  # JSON: the callers check what they got
+    """Return the value in a JSON frame. Raises: WireError: it is larger than `limit` bytes, or is no JSON in UTF-8."""
     if len(frame) > limit:
         raise WireError(f"a JSON frame has {len(frame)} bytes; at most {limit} are taken")
     try:

@@ -72,11 +72,13 @@ def default(query_id: int, default_output: bytes, explanation: str) -> Answer:
     return Answer(200, body, Outcome.DEFAULT, missed, explanation)
 
 
-def refused(status: int, error: str, cause: str, *, retry_after_s: int | None = None) -> Answer:
-    """Return an error answer. A cause may quote what a model said, so it may hold what UTF-8 does not."""
+def refused(status: int, error: str, cause: str, *, retry_after_s: int | None = None, kind: str = "") -> Answer:
+    """Return an error answer of this kind. A cause may quote what a model said, so it may hold what UTF-8 does not."""
     cause = cause.encode(errors="replace").decode()
     headers = b"" if retry_after_s is None else b"Retry-After: %d\r\n" % max(1, retry_after_s)
-    return Answer(status, _encode({"error": error, "cause": cause}), Outcome.ERROR, headers, cause)
+    answer = Answer(status, _encode({"error": error, "cause": cause}), Outcome.ERROR, headers, cause)
+    answer.kind = kind
+    return answer
 
 
 def output_of(answer: Answer) -> bytes:
@@ -124,9 +126,7 @@ def model_failed(model: str, replica: str, error: OutputError) -> Answer:
     where = f"model '{model}', replica '{replica}'"
     if error.traceback_id:
         where += f", traceback id {error.traceback_id}"
-    answer = refused(500, "Model error", f"{error.message} ({where})")
-    answer.kind = error.kind
-    return answer
+    return refused(500, "Model error", f"{error.message} ({where})", kind=error.kind)
 
 
 def poison(model: str) -> Answer:
@@ -135,46 +135,36 @@ def poison(model: str) -> Answer:
         f"this input ended two replicas of model '{model}', the second while it was the only one there; it is refused for "
         "ten minutes. The replicas' logs show why"
     )
-    answer = refused(422, "poison_input", cause)
-    answer.kind = POISON
-    return answer
+    return refused(422, "poison_input", cause, kind=POISON)
 
 
 def lost(model: str, tries: int) -> Answer:
     """Return the answer to a query whose replica died and that may not be tried again."""
     times = "once" if tries < 2 else f"{tries} times"
     cause = f"the replica of model '{model}' that worked on this input was lost, and the input may be tried {times}"
-    answer = refused(503, "Replica lost", cause, retry_after_s=1)
-    answer.kind = LOST
-    return answer
+    return refused(503, "Replica lost", cause, retry_after_s=1, kind=LOST)
 
 
 def not_taken(model: str) -> Answer:
     """Return what a peer is told of a query that it sent and that was not executed here."""
-    answer = refused(503, "No connected models", f"no replica of model '{model}' is ready here", retry_after_s=1)
-    answer.kind = NOT_TAKEN
-    return answer
+    return refused(
+        503, "No connected models", f"no replica of model '{model}' is ready here", retry_after_s=1, kind=NOT_TAKEN
+    )
 
 
 def split(model: str) -> Answer:
     """Return what a peer is told of a query whose batch raised: it may have been a mate's fault."""
-    answer = refused(500, "Model error", f"model '{model}' raised for the batch with this input")
-    answer.kind = SPLIT
-    return answer
+    return refused(500, "Model error", f"model '{model}' raised for the batch with this input", kind=SPLIT)
 
 
 def relayed_failure(status: int, error: str, cause: str, kind: str) -> Answer:
     """Return the final error that a peer gave a query."""
-    answer = refused(status, error, cause, retry_after_s=1 if status in {429, 503} else None)
-    answer.kind = kind
-    return answer
+    return refused(status, error, cause, retry_after_s=1 if status in {429, 503} else None, kind=kind)
 
 
 def queue_full(model: str, reason: str, retry_after_s: int) -> Answer:
     """Return the answer to a query that the queue has no room for."""
-    answer = refused(429, "Overloaded", f"the queue of model '{model}' {reason}", retry_after_s=retry_after_s)
-    answer.kind = NOT_TAKEN
-    return answer
+    return refused(429, "Overloaded", f"the queue of model '{model}' {reason}", retry_after_s=retry_after_s, kind=NOT_TAKEN)
 
 
 def no_such_version(model: str, version: str) -> Answer:

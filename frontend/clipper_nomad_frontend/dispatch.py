@@ -357,7 +357,8 @@ class VersionDispatch:
         if replica is None:
             return
         replica.backlog = result.backlog
-        self.replicas.heard(result.backlog, self.frontends)
+        if self.frontends > 1:
+            self.replicas.heard(result.backlog, self.frontends)
         replica.is_exclusive = False
         if replica.state is ReplicaState.STALLED:
             log.info("replica goes on", extra={"model": self.record.key, "replica": replica.name})

@@ -16,7 +16,8 @@ from typing import Protocol, cast
 
 import zmq
 
-from clipper_nomad.protocol.mesh_messages import PeerHello, encode_peer_hello
+from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TTL_MS
+from clipper_nomad.protocol.mesh_messages import PeerHello
 from clipper_nomad.protocol.wire import (
     MAX_FRAME_BYTES,
     Header,
@@ -25,6 +26,7 @@ from clipper_nomad.protocol.wire import (
     Welcome,
     WireError,
     decode_introduction,
+    encode_introduction,
     header_of,
 )
 
@@ -48,9 +50,9 @@ _OPTIONS = {
     zmq.LINGER: 0,
     zmq.IMMEDIATE: 1,
     zmq.SNDHWM: 0,
-    zmq.HEARTBEAT_IVL: 500,
-    zmq.HEARTBEAT_TIMEOUT: 2000,
-    zmq.HEARTBEAT_TTL: 2500,
+    zmq.HEARTBEAT_IVL: HEARTBEAT_IVL_MS,
+    zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
+    zmq.HEARTBEAT_TTL: HEARTBEAT_TTL_MS,
     zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
 }
 _NOW = int(zmq.NOBLOCK)
@@ -95,7 +97,7 @@ class PeerLink:
         self.stage = Stage.WAITING
         self.epoch = self.session = 0
         self._context = context
-        self._hello = encode_peer_hello(hello)
+        self._hello = encode_introduction(MessageType.HELLO, hello)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._due = float("-inf")

@@ -19,6 +19,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from clipper_nomad.protocol import wire
+from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TTL_MS
 from clipper_nomad.protocol.mesh_messages import MAX_ROSTER, PeerHello, Terms, decode_hello, encode_relay
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
 from clipper_nomad.state.records import MICROS
@@ -27,9 +28,6 @@ from clipper_nomad_frontend.sessions import Batch, Session
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_IVL_MS = 500
-HEARTBEAT_TIMEOUT_MS = 2000  # a link is lost after two seconds of silence: docs/behaviour.md, "Liveness"
-HEARTBEAT_TTL_MS = 2500
 MAX_BAD_MESSAGES = 10  # then the peer is not listened to any more
 MAX_FRAMES = 8  # of a message; the longest has 4
 # plain numbers: pyzmq converts its enums at every call, a third of the cost of the call

@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 
+from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TTL_MS
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES, WireError
 from clipper_nomad_runtime.link import Link
 
@@ -28,9 +29,9 @@ _OPTIONS = {
     zmq.RECONNECT_IVL: -1,  # never: one connection is one session
     zmq.LINGER: 0,
     zmq.IMMEDIATE: 1,  # nothing is queued for a connection that does not stand; what is unread when it ends is lost
-    zmq.HEARTBEAT_IVL: 500,  # libzmq's own thread beats, also while the model holds the interpreter's lock
-    zmq.HEARTBEAT_TIMEOUT: 2000,
-    zmq.HEARTBEAT_TTL: 2500,
+    zmq.HEARTBEAT_IVL: HEARTBEAT_IVL_MS,  # libzmq's own thread beats, also while the model holds the interpreter's lock
+    zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
+    zmq.HEARTBEAT_TTL: HEARTBEAT_TTL_MS,
     zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
 }
 # As plain numbers: pyzmq converts its enums at every call, which is a third of the cost of the call.

@@ -235,7 +235,7 @@ def test_a_peer_of_random_frames_harms_nobody_and_is_counted() -> None:
             socket = context.socket(zmq.DEALER)
             socket.connect(direct.rpc)
             hello = PeerHello(frontend=f"x{number}", address="ipc:///tmp/cn-nowhere", toolkit="t")
-            socket.send_multipart(mesh_messages.encode_peer_hello(hello))
+            socket.send_multipart(wire.encode_introduction(MessageType.HELLO, hello))
             assert socket.poll(10_000)
             header = wire.header_of(socket.recv_multipart()[0])
             for frames in hostile_messages(rng, header.epoch, header.session):

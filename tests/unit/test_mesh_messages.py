@@ -95,7 +95,7 @@ def test_a_peer_s_hello_arrives_as_it_was_sent_and_a_replica_s_too(entry: Roster
     peer = PeerHello(frontend=entry.frontend, address=entry.address, toolkit=toolkit)
     replica = Hello(model="m", version="1", uid="u", input_type="doubles", replica="r", python="3.11", toolkit=toolkit)
 
-    assert mesh_messages.decode_hello(mesh_messages.encode_peer_hello(peer)) == peer
+    assert mesh_messages.decode_hello(wire.encode_introduction(MessageType.HELLO, peer)) == peer
     assert mesh_messages.decode_hello(wire.encode_introduction(MessageType.HELLO, replica)) == replica
 
 
@@ -277,7 +277,7 @@ def test_random_messages_and_damaged_ones_raise_nothing_else() -> None:
     )
     rows = [RelayedAnswer(fate=Fate.ANSWERED, replica="r", output=b"1.0"), RelayedAnswer(fate=Fate.FAILED, status=500)]
     good = [
-        mesh_messages.encode_peer_hello(HELLO),
+        wire.encode_introduction(MessageType.HELLO, HELLO),
         mesh_messages.encode_roster([RosterEntry("a", "ipc:///a")], **ids),
         mesh_messages.encode_announcement(said, **ids),
         mesh_messages.encode_catalog(b"mirror", **ids),
