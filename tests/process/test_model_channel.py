@@ -388,17 +388,26 @@ def fuzz(frontend: Frontend, count: int, *, seed: int) -> None:
     wait_until(lambda: not replicas_of(frontend, "m"), "the strangers have gone")
 
 
+def lowest_rss_bytes(frontend: Frontend, count: int, *, seed: int) -> int:
+    """Fuzz in five turns; return the least memory after one: what the allocator keeps for a while comes and goes by 5 %."""
+    low = []
+    for turn in range(5):
+        fuzz(frontend, count // 5, seed=5 * seed + turn)
+        low.append(frontend.rss_bytes())
+    return min(low)
+
+
 def assert_survives(count: int) -> None:
     with (
         Frontend(an_app("a", model="honest"), an_app("b", model="m"), a_version("honest"), a_version("m")) as frontend,
         PeerReplica(frontend.rpc, model="honest"),
     ):
-        fuzz(frontend, count // 2, seed=1)  # until the allocator has what such a load needs
-        before = frontend.rss_bytes()
-        fuzz(frontend, count, seed=2)
+        fuzz(frontend, count // 5, seed=0)  # until the allocator has what such a load needs
+        before = lowest_rss_bytes(frontend, count // 2, seed=1)
+        after = lowest_rss_bytes(frontend, count, seed=2)
 
         assert frontend.predict("a", [1.0, 2.0]).json["output"] == 3.0
-        assert frontend.rss_bytes() < 1.05 * before
+        assert after < 1.05 * before
 
 
 def test_ten_thousand_fuzzed_messages_change_nothing() -> None:
