@@ -15,8 +15,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -24,6 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from clipper_nomad.errors import StoreError
+from clipper_nomad.state.moving_store import SCHEME, StoreFile
 from clipper_nomad.state.records import Snapshot, snapshot
 
 SCHEMA = 1
@@ -70,20 +73,24 @@ class Keys:
 def connect(url: str, *, retries: int) -> Redis:
     """Return a client; it connects when it is first used. Raises: StoreError: the URL is none of a store.
 
-    `retries`: how often a command is sent again on a new connection when the old one turns out to be closed.
+    `url` may be file:///path, a file with the URL in it that is read at each connect: moving_store.py. `retries`: how
+    often a command is sent again on a new connection when the old one turns out to be closed.
     """
+    options: dict[str, Any] = {  # Any: the client's keyword arguments
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,)),
+        "protocol": 2,
+    }
     try:
-        return Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=COMMAND_TIMEOUT_S,
-            retry=Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,)),
-            protocol=2,
-        )
+        if url.startswith(SCHEME):
+            place = StoreFile(Path(url.removeprefix(SCHEME)))
+            return Redis.from_pool(ConnectionPool(**place.connection_options(), **options))
+        return Redis.from_url(url, **options)
     except ValueError as exc:
         raise StoreError(
             f"{without_password(url)!r} is no address of a store: {exc}",
-            hint="Give redis://host:port/0, rediss://… or unix:///path/of/the.sock.",
+            hint="Give redis://host:port/0, rediss://…, unix:///path/of/the.sock, or file:///path of a file with one.",
         ) from exc
 
 
