@@ -69,6 +69,11 @@ class ContainerManager(Protocol):
     def withdraw_bundle(self, image: str) -> None:
         """Remove again what `publish_bundle` put there for `image`, as far as nobody else published the same."""
 
+    def make_channel_key(self, name: str, version: str) -> str:
+        """Make a key pair for the model channel of a version that is about to be registered, keep the secret where its
+        replicas will find it, and return the public key; "" where the channel needs none.
+        """
+
     def deploy_model(
         self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
     ) -> None:

@@ -42,6 +42,7 @@ class NewVersion:
     replicas: int = 1
     retry: bool = True
     sample: str | None = None
+    public_key: str = ""
     staged: bool = False
 
 
@@ -142,6 +143,7 @@ class AdminClient:
             "replicas": new.replicas,
             "retry": new.retry,
             "sample": new.sample,
+            "public_key": new.public_key,
             "staged": new.staged,
         }
         said = _json(self._ask("POST", "/admin/v1/versions", body))

@@ -108,6 +108,7 @@ async def _add_version(request: web.Request) -> web.Response:
         replicas=body.integer("replicas", 1),
         retry=body.flag("retry", default=True),
         sample=body.optional_text("sample", max_bytes=MAX_TEXT_BYTES),
+        public_key=body.text("public_key", ""),
         staged=body.flag("staged", default=False),
     )
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, replace
 
 from clipper_nomad.admin.catalog_rules import Refused, known_input_type
+from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad.protocol.names import registered_problem
 from clipper_nomad.state.commit import Commit
 from clipper_nomad.state.records import (
@@ -40,6 +41,7 @@ class AddVersion:
     replicas: int = 1
     retry: bool = True
     sample: str | None = None
+    public_key: str = ""
     staged: bool = False
 
 
@@ -69,6 +71,11 @@ def add_version(catalog: Snapshot, request: AddVersion) -> Commit:
     for what, text in [*texts, *(("label", label) for label in request.labels)]:
         if problem := registered_problem(what, text):
             raise Refused(problem)
+    if request.public_key:
+        try:
+            parse_key(request.public_key)
+        except ValueError as exc:
+            raise Refused(f"Invalid public key supplied: {exc}") from None
     which = f"model with name '{request.name}' and version '{request.version}'"
     present = catalog.versions.get(f"{request.name}:{request.version}")
     if present is not None and not present.staged:
@@ -87,6 +94,7 @@ def add_version(catalog: Snapshot, request: AddVersion) -> Commit:
         replicas=request.replicas,
         retry=request.retry,
         sample=request.sample,
+        public_key=request.public_key,
         staged=request.staged,
     )
     put: tuple[Record, ...] = (version,)

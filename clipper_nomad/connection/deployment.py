@@ -125,6 +125,7 @@ class Rollout:
                 replicas=plan.num_replicas,
                 retry=plan.retry,
                 sample=sample if sample is not None and len(sample) <= MAX_SAMPLE_BYTES else None,
+                public_key=self.manager.make_channel_key(plan.name, plan.version),
                 staged=True,
             )
         )

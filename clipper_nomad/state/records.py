@@ -78,6 +78,7 @@ class ModelVersion:
     replicas: int = 1
     retry: bool = True
     sample: str | None = None
+    public_key: str = ""  # CURVE, of its replicas; "" where the model channel is not encrypted
     staged: bool = False  # deployed and not yet activated: never current, not listed by Clipper's calls
 
     @property

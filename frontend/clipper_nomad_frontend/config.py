@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad.protocol.mesh_messages import MAX_NAME, RosterEntry, can_be_told
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
 from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
@@ -119,6 +120,7 @@ class Settings:
     store_url: str | None
     mirror: Path | None
     token: str | None
+    curve_secret: bytes | None
     path_prefix: str
     access_log: AccessLogMode
     http_limits: HttpLimits
@@ -163,6 +165,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         store_url=reader.optional("CLIPPER_STORE_URL", str, "a URL"),
         mirror=reader.optional("CLIPPER_MIRROR_PATH", Path, "a path"),
         token=reader.optional("CLIPPER_TOKEN_FILE", _read_token, "a readable file with a token in it"),
+        curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
         path_prefix=reader.parsed(
             "CLIPPER_PATH_PREFIX", _parse_prefix, "/clipper", "a path such as /clipper, or / for none"
         ),
@@ -180,6 +183,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_MIRROR_PATH is set; expected one, to know what to serve")
     reader.check()
     return settings
+
+
+def _read_key(path: str) -> bytes:
+    """Return the CURVE key in a file. Raises: ValueError: there is none."""
+    try:
+        return parse_key(Path(path).read_text())
+    except OSError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _read_token(path: str) -> str:

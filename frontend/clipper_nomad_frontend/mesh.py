@@ -18,6 +18,7 @@ from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welc
 from clipper_nomad.state.messages import Presence
 from clipper_nomad.state.records import MICROS, Snapshot
 from clipper_nomad_frontend.catalog import Catalog
+from clipper_nomad_frontend.channel_keys import KeyPair
 from clipper_nomad_frontend.dispatch import VersionDispatch
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.peer_links import Context, PeerLink
@@ -58,15 +59,17 @@ class Mesh:
         toolkit: str,
         epoch: int,
         seeds: Iterable[str] = (),
+        keys: KeyPair | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`clock` must be that of `serving`."""
+        """`keys`: of the cluster's frontends, for an encrypted channel. `clock` must be that of `serving`."""
         self.roster = Roster(RosterEntry(frontend_id, ""))
         self._serving = serving
         self._catalog = catalog
         self._epoch = epoch
         self._toolkit = toolkit
         self._seeds = tuple(seeds)
+        self._keys = keys
         self._clock = clock
         self._incoming: dict[bytes, IncomingPeer] = {}
         self._links: dict[str, PeerLink] = {}  # by address
@@ -286,7 +289,7 @@ class Mesh:
         wanted.discard(own.address)
         for address in wanted - self._links.keys():
             hello = PeerHello(frontend=own.frontend, address=own.address, toolkit=self._toolkit)
-            self._links[address] = PeerLink(self._context, address, hello, self)
+            self._links[address] = PeerLink(self._context, address, hello, self, self._keys)
         for address, link in list(self._links.items()):
             if address not in wanted and not link.is_open:
                 link.close()

@@ -29,6 +29,7 @@ from clipper_nomad.protocol.wire import (
     encode_introduction,
     header_of,
 )
+from clipper_nomad_frontend.channel_keys import KeyPair
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +92,16 @@ class LinkListener(Protocol):
 class PeerLink:
     """The link to one peer, through as many connections as it takes. `frontend` is "" until the peer said who it is."""
 
-    def __init__(self, context: Context, address: str, hello: PeerHello, listener: LinkListener) -> None:
+    def __init__(
+        self, context: Context, address: str, hello: PeerHello, listener: LinkListener, keys: KeyPair | None = None
+    ) -> None:
+        """`keys`: of the cluster's frontends, for an encrypted channel."""
         self.address = address
         self.frontend = ""
         self.stage = Stage.WAITING
         self.epoch = self.session = 0
         self._context = context
+        self._keys = keys
         self._hello = encode_introduction(MessageType.HELLO, hello)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -155,6 +160,10 @@ class PeerLink:
         socket = self._socket = self._context.socket(zmq.DEALER)
         for option, value in _OPTIONS.items():
             socket.setsockopt(option, value)
+        if self._keys is not None:  # all frontends have one pair
+            socket.set(zmq.CURVE_SERVERKEY, self._keys.public)
+            socket.set(zmq.CURVE_PUBLICKEY, self._keys.public)
+            socket.set(zmq.CURVE_SECRETKEY, self._keys.secret)
         monitor = self._monitor = socket.get_monitor_socket(_ENDED | _STANDS, addr=f"inproc://peer-monitor-{next(_numbers)}")
         self._loop.add_reader(monitor.fileno(), self._on_monitor)
         self._loop.add_reader(socket.fileno(), self._drain)

@@ -1,4 +1,5 @@
-"""The model channel: one ZeroMQ ROUTER that every replica connects to. Only it and peer_links.py touch ZeroMQ.
+"""The model channel: one ZeroMQ ROUTER that every replica connects to. Only it, peer_links.py and gatekeeper.py touch
+ZeroMQ.
 
 Frames in → messages to the Listener; batches out. libzmq's own heartbeats find dead links (its I/O thread needs no GIL);
 the socket monitor tells of a lost connection within milliseconds and names it by its file descriptor, which the hello's
@@ -23,7 +24,9 @@ from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS,
 from clipper_nomad.protocol.mesh_messages import MAX_ROSTER, PeerHello, Terms, decode_hello, encode_relay
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
 from clipper_nomad.state.records import MICROS
+from clipper_nomad_frontend.channel_keys import ChannelKeys
 from clipper_nomad_frontend.endpoints import Query
+from clipper_nomad_frontend.gatekeeper import Gatekeeper
 from clipper_nomad_frontend.sessions import Batch, Session
 
 log = logging.getLogger(__name__)
@@ -60,16 +63,18 @@ class Listener(Protocol):
 
 
 class Router:
-    """Binds `address` and serves it on the running event loop."""
+    """Binds `address` and serves it on the running event loop. With `keys` every connection is encrypted, and known."""
 
-    def __init__(self, address: str, listener: Listener, epoch: int) -> None:
+    def __init__(self, address: str, listener: Listener, epoch: int, keys: ChannelKeys | None = None) -> None:
         self.address = address
         self._listener = listener
         self._epoch = epoch
+        self._keys = keys
+        self._key_of: dict[bytes, bytes] = {}  # routing id → public key of its connection
         self._loop = asyncio.get_running_loop()
         self._known: set[bytes] = set()  # routing ids that were heard on a live connection
         self._connection_of: dict[int, bytes] = {}  # file descriptor → routing id
-        self._met: list[tuple[bytes, int, list[bytes]]] = []  # routing id, descriptor and frames, of new connections
+        self._met: list[tuple[bytes, int, bytes, list[bytes]]] = []  # routing id, descriptor, key, frames: new connections
         self._ended: set[int] = set()  # file descriptors whose connection has ended, and that no other has got since
         self._bad: dict[bytes, int] = {}
         self._again: asyncio.Handle | None = None
@@ -84,6 +89,11 @@ class Router:
         socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_IVL_MS)
         socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
         socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TTL_MS)
+        self._gatekeeper: Gatekeeper | None = None
+        if keys is not None:
+            self._gatekeeper = Gatekeeper(self.context, keys)
+            self._gatekeeper.start()
+            self._gatekeeper.guard(socket)
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         if address.startswith("ipc://"):
             _remove_stale(Path(address.removeprefix("ipc://")))
@@ -106,6 +116,8 @@ class Router:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
+        if self._gatekeeper is not None:
+            self._gatekeeper.stop()
         self.context.term()
 
     # ---- out -------------------------------------------------------------------------------------------------------
@@ -194,7 +206,8 @@ class Router:
                 self._take(routing_id, self._rest())
             else:
                 parts = socket.recv_multipart(copy=False)
-                self._met.append((routing_id, parts[-1].get(zmq.SRCFD), [part.bytes for part in parts]))
+                key = b"" if self._keys is None else str(parts[-1].get("User-Id")).encode()
+                self._met.append((routing_id, parts[-1].get(zmq.SRCFD), key, [part.bytes for part in parts]))
         if len(self._met) >= MAX_MET:
             self._meet()
         self._again = self._loop.call_soon(self._drain)
@@ -221,7 +234,7 @@ class Router:
         """
         met, self._met = self._met, []
         self._take_events()
-        for routing_id, descriptor, frames in met:
+        for routing_id, descriptor, key, frames in met:
             if routing_id not in self._known:
                 other = self._connection_of.get(descriptor)
                 if descriptor in self._ended or (other is not None and _is_newer(other, routing_id)):
@@ -230,6 +243,8 @@ class Router:
                     self._lose(other)
                 self._known.add(routing_id)
                 self._connection_of[descriptor] = routing_id
+                if key:
+                    self._key_of[routing_id] = key
             self._take(routing_id, frames)
 
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
@@ -238,11 +253,7 @@ class Router:
         try:
             header = wire.header_of(frames[0])
             if header.type is MessageType.HELLO:
-                hello = decode_hello(frames)
-                if isinstance(hello, PeerHello):
-                    self._listener.on_peer_hello(routing_id, hello)
-                else:
-                    self._listener.on_hello(routing_id, hello)
+                self._introduce(routing_id, decode_hello(frames))
             else:
                 self._listener.on_message(routing_id, header, frames)
         except WireError as exc:
@@ -250,6 +261,14 @@ class Router:
             self._listener.on_bad_message(routing_id, exc)
         except Exception:  # a bug in what the message set off must not leave the rest unread: no wake-up would follow
             log.exception("a message was not taken")
+
+    def _introduce(self, routing_id: bytes, hello: Hello | PeerHello) -> None:
+        if self._keys is not None and not self._keys.may_say(self._key_of.get(routing_id, b""), hello):
+            raise WireError("this hello does not belong to the key of its connection")
+        if isinstance(hello, PeerHello):
+            self._listener.on_peer_hello(routing_id, hello)
+        else:
+            self._listener.on_hello(routing_id, hello)
 
     def _on_monitor(self) -> None:
         """Hear of lost connections, after what they sent was taken: a result is no less true for being the last."""
@@ -277,6 +296,7 @@ class Router:
     def _lose(self, routing_id: bytes) -> None:
         self._known.discard(routing_id)
         self._bad.pop(routing_id, None)
+        self._key_of.pop(routing_id, None)
         try:
             self._listener.on_disconnect(routing_id)
         except Exception:  # a bug in what the loss set off must not leave the other losses unread

@@ -21,11 +21,14 @@ from typing import Any
 
 from aiohttp import web
 
+from clipper_nomad.state.records import Snapshot
 from clipper_nomad.state.watch import watch_catalog
 from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, internal_app, public_app
 from clipper_nomad_frontend.catalog import Catalog
+from clipper_nomad_frontend.channel_keys import ChannelKeys
 from clipper_nomad_frontend.config import Address, Settings
+from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
 from clipper_nomad_frontend.mesh import Mesh
 from clipper_nomad_frontend.metrics import Exposition
@@ -61,7 +64,8 @@ class Server:
             access_log=self._access_log,
             path_prefix=settings.path_prefix,
         )
-        self._catalog = Catalog(settings.mirror, self._serving.apply, self._serving.process_counters)
+        self._keys = None if settings.curve_secret is None else ChannelKeys(key_pair(settings.curve_secret))
+        self._catalog = Catalog(settings.mirror, self._apply, self._serving.process_counters)
         self._mesh = Mesh(
             self._serving,
             self._catalog,
@@ -69,8 +73,9 @@ class Server:
             toolkit=toolkit,
             epoch=epoch,
             seeds=settings.peers,
+            keys=self._keys.own if self._keys is not None else None,
         )
-        self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch)
+        self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
@@ -82,6 +87,11 @@ class Server:
         )
         self._http: HttpServerState | None = None
         self._http_address = str(settings.http)
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        if self._keys is not None:
+            self._keys.know(snapshot.versions.values())
+        self._serving.apply(snapshot)
 
     def _report(self) -> dict[str, Any]:
         return frontend_report(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipper_nomad.protocol.datatypes import InputType, input_type
 from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad_runtime.mesh import Mode
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
@@ -40,6 +41,8 @@ class Settings:
     input_type: InputType | None
     frontends: tuple[str, ...]
     rpc_mode: Mode
+    curve_server: bytes | None
+    curve_secret: bytes | None = field(repr=False)
     metrics: MetricsAddress | None
     hang_after_s: float
     drain_s: float
@@ -71,6 +74,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         rpc_mode=reader.parsed(
             "CLIPPER_RPC_MODE", lambda word: Mode(word.strip().lower()), Mode.AUTO, "one of direct, proxy, auto"
         ),
+        curve_server=reader.optional("CLIPPER_CURVE_SERVER_KEY", parse_key, "a CURVE key, 40 characters of Z85"),
+        curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
         metrics=reader.optional(
             "CLIPPER_METRICS_ADDRESS",
             _metrics_address,
@@ -80,6 +85,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         drain_s=reader.seconds("CLIPPER_DRAIN_S", 30),
         ready_file=reader.optional("CLIPPER_READY_FILE", Path, "a file"),
     )
+    if (settings.curve_server is None) != (settings.curve_secret is None):
+        reader.refuse("one of CLIPPER_CURVE_SERVER_KEY and CLIPPER_CURVE_SECRET_FILE is set; expected both, or none")
     reader.check()
     return settings
 
@@ -103,6 +110,13 @@ def _frontends(text: str) -> tuple[str, ...]:
         else:
             raise ValueError
     return addresses
+
+
+def _read_key(path: str) -> bytes:
+    try:
+        return parse_key(Path(path).read_text())
+    except OSError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _metrics_address(text: str) -> MetricsAddress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -45,14 +45,25 @@ _LONGEST_WAIT_S = 60.0  # zmq_poll takes milliseconds that fit an int
 _numbers = itertools.count()
 
 
+class Keys(NamedTuple):
+    """For an encrypted channel, 40 characters of Z85 each: the frontends' public key, and this version's secret one."""
+
+    server: bytes
+    secret: bytes
+
+
 class Connection:
     """One connection to a frontend, from its dialing to its end. `is_lost` is for ever."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link, keys: Keys | None = None) -> None:
         self.link = link
         self.socket = context.socket(zmq.DEALER)
         for option, value in _OPTIONS.items():
             self.socket.setsockopt(option, value)
+        if keys is not None:
+            self.socket.set(zmq.CURVE_SERVERKEY, keys.server)
+            self.socket.set(zmq.CURVE_SECRETKEY, keys.secret)
+            self.socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
         # Not pyzmq's default name: that has the descriptor's number, which the next socket may get while this one ends.
         self._monitor = self.socket.get_monitor_socket(_ENDED, addr=f"inproc://monitor-{next(_numbers)}")
         self.alarm = int(self._monitor.getsockopt(zmq.FD))  # readable when the monitor has news
@@ -109,17 +120,18 @@ class Connection:
 class Dealer:
     """All connections, and what wakes a wait for them."""
 
-    def __init__(self, wake: int) -> None:
-        """`wake`: a descriptor that ends a wait when it is readable."""
+    def __init__(self, wake: int, keys: Keys | None = None) -> None:
+        """`wake`: a descriptor that ends a wait when it is readable. `keys`: for an encrypted channel."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = wake
+        self._keys = keys
         self._connections: list[Connection] = []
         self._by_socket: dict[Any, Connection] = {}  # Any: zmq_poll's sources are sockets and numbers
         self._sources: list[tuple[Any, int]] = [(wake, _READABLE)]
 
     def dial(self, link: Link) -> Connection:
         """Begin a connection. It stands when its first `send` succeeds; `wait` stirs when that may be."""
-        connection = Connection(self._context, link)
+        connection = Connection(self._context, link, self._keys)
         self._connections.append(connection)
         self.watch()
         return connection

@@ -14,6 +14,7 @@ from time import monotonic
 from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
 from clipper_nomad_runtime.config import Settings
+from clipper_nomad_runtime.dealer import Keys
 from clipper_nomad_runtime.hang import SLACK_S, HangWatch
 from clipper_nomad_runtime.loader import ImportMissing, Model, ModelFailed, load_model
 from clipper_nomad_runtime.mesh import Mesh
@@ -107,6 +108,10 @@ class Server:
         if self._settings.ready_file is not None:
             _write_ready(self._settings.ready_file)
 
+    def _keys(self) -> Keys | None:
+        server, secret = self._settings.curve_server, self._settings.curve_secret
+        return Keys(server, secret) if server is not None and secret is not None else None
+
     def _serve(self, model: Model, predictor: Predictor, stop: StopRequest) -> Exit:
         settings = self._settings
         hello = Hello(
@@ -133,6 +138,7 @@ class Server:
             metrics=self._metrics,
             stop=stop,
             drain_s=settings.drain_s,
+            keys=self._keys(),
         )
         stop.expect(lambda: self._hang.end_within(settings.drain_s + SLACK_S))
         log.info("replica is ready", extra={**self._fields, "frontends": len(settings.frontends)})

@@ -25,7 +25,7 @@ from clipper_nomad.protocol.wire import (
     encode_control,
     encode_result,
 )
-from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer
+from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer, Keys
 from clipper_nomad_runtime.hang import HangWatch
 from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Roster, Stage
 from clipper_nomad_runtime.mesh import Mesh
@@ -54,6 +54,7 @@ class Serving:
         metrics: Metrics,
         stop: StopRequest,
         drain_s: float,
+        keys: Keys | None = None,
     ) -> None:
         self._mesh = mesh
         self._hello = hello
@@ -63,7 +64,7 @@ class Serving:
         self._metrics = metrics
         self._stop = stop
         self._drain_s = drain_s
-        self._dealer = Dealer(stop.fileno())
+        self._dealer = Dealer(stop.fileno(), keys)
         self._connections: dict[Link, Connection] = {}
         self._connected: list[Link] = []  # its keys: only these can have batches
         self._turn = 0

@@ -45,6 +45,9 @@ class Manager:
     def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
         self._note("stop", dict(models))
 
+    def make_channel_key(self, name: str, version: str) -> str:
+        return f"key of {name}:{version}"
+
     def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
         self._note("forget", dict(models))
 
@@ -76,6 +79,7 @@ class Admin(AdminClient):
         self.probes: list[list[Probe]] = [[ANSWERED]]
 
     def add_version(self, new: NewVersion) -> Staged:
+        assert new.public_key == f"key of {new.name}:{new.version}"  # the replicas are started with its secret
         self._note("register", new.name, new.version, new.staged)
         return Staged(name=new.name, version=new.version, uid="u")
 
