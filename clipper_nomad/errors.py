@@ -4,6 +4,7 @@
   + UnconnectedException      a method that needs a cluster was called before `connect` or `start_clipper`
   + AdminRefused              the admin service answered with an error status
   + AdminUnreachable          the admin service did not answer
+  + ImageError                an image could not be built, pushed or found
   + InvalidName               a name, version or label breaks the naming rules
   + BundleError               a closure cannot be packed, or a bundle is damaged or for another Python
   + DeployFailed              a model version did not become ready; nothing of it is left behind
@@ -54,6 +55,10 @@ class InvalidName(ClipperException, ValueError):
 
 class BundleError(ClipperException):
     """A closure cannot be packed, or a bundle is damaged or for another Python."""
+
+
+class ImageError(ClipperException):
+    """An image could not be built, pushed or found; the message has the cause."""
 
 
 class DeployFailed(ClipperException):

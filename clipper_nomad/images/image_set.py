@@ -1,0 +1,154 @@
+"""The images of one cluster: its parts', built from what is installed here, and its models', a thin layer each."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from clipper_nomad.errors import ImageError
+from clipper_nomad.images.contexts import DISTRIBUTION, model_context, part_context
+from clipper_nomad.images.docker_images import DockerImages
+from clipper_nomad.images.index_settings import read_index_settings
+from clipper_nomad.images.parts import Part
+from clipper_nomad.images.references import Reference, model_image, parse, part_image
+
+Progress = Callable[[str, str], None]  # (image's name, what is said of it)
+
+
+def nothing(_image: str, _line: str) -> None:
+    """Say nothing."""
+
+
+def this_python() -> str:
+    """Return the minor version of this interpreter, such as "3.11": what packs a model must be what runs it."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def default_base(python: str) -> str:
+    """Return the base image that is used unless another is named."""
+    return f"python:{python}-slim"
+
+
+class ImageSet:
+    """Builds, names and pushes images.
+
+    `registry`: host[:port][/path]; "" keeps images on this Docker daemon. `base`: an image with Python of the minor
+    version `python`, its venv module, and a shell. `network`: the builder's, as `docker build --network`.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: str = "",
+        python: str = "",
+        base: str = "",
+        network: str | None = None,
+        progress: Progress = nothing,
+    ) -> None:
+        self._registry = registry
+        self._python = python or this_python()
+        self._base = base or default_base(self._python)
+        self._network = network
+        self._progress = progress
+        self._docker: DockerImages | None = None
+
+    def name(self, part: Part) -> Reference:
+        """Return what the image of a part is called."""
+        try:
+            toolkit = importlib.metadata.version(DISTRIBUTION)
+        except importlib.metadata.PackageNotFoundError:
+            toolkit = "unknown"
+        return part_image(part, toolkit=toolkit, python=self._python, registry=self._registry)
+
+    def build_parts(self, parts: Iterable[Part] = tuple(Part)) -> dict[Part, Reference]:
+        """Build the images of these parts and return their names. Raises: ImageError."""
+        index = read_index_settings()
+        built = {}
+        for part in parts:
+            reference = self.name(part)
+            self._say(reference, f"building on {self._base}")
+            self._images.build(
+                part_context(part, python=self._python, index=index),
+                reference,
+                base=self._base,
+                network=self._network,
+                said=lambda line, reference=reference: self._say(reference, line),  # type: ignore[misc]
+            )
+            built[part] = reference
+        return built
+
+    def push_parts(self, parts: Iterable[Part] = tuple(Part)) -> dict[Part, Reference]:
+        """Push the images of these parts and return their names by digest. Raises: ImageError; there is no registry."""
+        return {part: self._push(self.name(part)) for part in parts}
+
+    def find(self, part: Part) -> Reference:
+        """Return a part's image as it is to be deployed: by digest where there is a registry. Raises: ImageError: none."""
+        reference = self.name(part)
+        if self._registry:
+            return self._images.resolved(reference)
+        if self._images.part_of(str(reference)) is None:
+            raise ImageError(
+                f"There is no image {reference} on this Docker host.", hint="Build it: clipper-nomad images build"
+            )
+        return reference
+
+    def build_model(
+        self, cluster: str, name: str, version: str, bundle: Path, *, packages: Sequence[str] = (), base: str = ""
+    ) -> Reference:
+        """Build a model version's image from its bundle, push it if there is a registry, and return what to deploy.
+
+        `base`: an image of the user's, instead of the runtime's; the runtime is put on it first unless it has it.
+        Raises: ImageError.
+        """
+        reference = model_image(cluster, name, version, registry=self._registry)
+        runtime = self._runtime_on(base) if base else str(self.find(Part.RUNTIME))
+        index = read_index_settings()
+        context = model_context(bundle, python=self._python, packages=packages, index=index)
+        self._say(reference, f"building on {runtime}")
+        image_id = self._images.build(
+            context,
+            reference,
+            base=runtime,
+            network=self._network,
+            said=lambda line: self._say(reference, line),
+        )
+        if self._registry:
+            return self._push(reference)
+        # a tag that moves would change a version; Nomad never looks for one with an id of its own elsewhere
+        fixed = Reference(reference.repository, f"{version}-{image_id.removeprefix('sha256:')[:12]}")
+        self._images.tag(image_id, fixed)
+        return fixed
+
+    def _runtime_on(self, base: str) -> str:
+        """Return the runtime's image on the user's own base, which may be one already."""
+        parse(base)
+        if self._images.part_of(base) == Part.RUNTIME:
+            return base
+        reference = self.name(Part.RUNTIME)
+        on_base = Reference(f"{reference.repository}-on-{parse(base).repository.rpartition('/')[2]}", reference.tag)
+        self._say(on_base, f"putting the runtime on {base}")
+        return self._images.build(
+            part_context(Part.RUNTIME, python=self._python, index=read_index_settings()),
+            on_base,
+            base=base,
+            network=self._network,
+            said=lambda line: self._say(on_base, line),
+        )
+
+    def _push(self, reference: Reference) -> Reference:
+        if not self._registry:
+            raise ImageError(
+                f"{reference} has no registry to be pushed to.", hint="Name one: --registry registry.example/team"
+            )
+        return self._images.push(reference, said=lambda line: self._say(reference, line))
+
+    @property
+    def _images(self) -> DockerImages:
+        if self._docker is None:
+            self._docker = DockerImages()
+        return self._docker
+
+    def _say(self, reference: Reference, line: str) -> None:
+        self._progress(str(reference), line)
