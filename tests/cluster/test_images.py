@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import docker
@@ -90,7 +91,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def is_listening(address: str) -> bool:
     try:
-        return requests.get(f"http://{address}/v2/", timeout=1).status_code == requests.codes.unauthorized
+        reply = requests.get(f"http://{address}/v2/", timeout=1)
+        return reply.status_code == HTTPStatus.UNAUTHORIZED
     except requests.ConnectionError:
         return False
 
