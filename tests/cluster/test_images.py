@@ -92,9 +92,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def is_listening(address: str) -> bool:
     try:
         reply = requests.get(f"http://{address}/v2/", timeout=1)
-        return reply.status_code == HTTPStatus.UNAUTHORIZED
     except requests.ConnectionError:
         return False
+    return reply.status_code == HTTPStatus.UNAUTHORIZED
 
 
 @pytest.fixture(scope="module")
