@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.environment import Reader, file_url
 
 _LISTEN = re.compile(r"fd://(?P<fd>\d+)\Z|(?P<host>[^/]+):(?P<port>\d{1,5})\Z")
 LAST_PORT = 65_535
@@ -38,13 +38,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     reader = Reader(environment)
     settings = Settings(
         cluster=reader.text("CLIPPER_CLUSTER", "default-cluster"),
-        store_url=reader.text("CLIPPER_STORE_URL"),
+        store_url=reader.one_of(
+            "the store",
+            reader.optional("CLIPPER_STORE_URL", str, "a URL"),
+            reader.optional("CLIPPER_STORE_URL_FILE", file_url, "an absolute path"),
+        )
+        or "",
         address=reader.parsed(
             "CLIPPER_ADMIN_ADDRESS", parse_address, ListenAddress(None, "127.0.0.1", 1338), "host:port or fd://N"
         ),
         token=reader.parsed("CLIPPER_TOKEN_FILE", _read_token, None, "a readable file with the admin token in it"),
         is_local=reader.flag("CLIPPER_ADMIN_LOCAL", default=False),
     )
+    if not settings.store_url:
+        reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_STORE_URL_FILE is set; expected one")
     reader.check()
     return settings
 

@@ -16,6 +16,13 @@ class SettingsError(ValueError):
     """One or more settings are missing or wrong; the message lists every one."""
 
 
+def file_url(path: str) -> str:
+    """Return file:// and the path of a file that holds the value and may change. Raises: ValueError: it is not absolute."""
+    if not path.startswith("/"):
+        raise ValueError(path)
+    return f"file://{path}"
+
+
 class Reader:
     """Reads variables of `environment` and collects what is wrong with them until `check`."""
 
@@ -71,6 +78,13 @@ class Reader:
     def optional(self, name: str, parse: Callable[[str], Value], expected: str) -> Value | None:
         """Return `parse` of the variable, or None if it is not set or empty."""
         return self.parsed(name, parse, None, expected) if self._environment.get(name, "") else None
+
+    def one_of(self, what: str, *values: Value | None) -> Value | None:
+        """Return the value that is given, of settings that exclude each other."""
+        given = [value for value in values if value is not None]
+        if len(given) > 1:
+            self.refuse(f"{what} is given {len(given)} times; expected one of these settings")
+        return given[0] if given else None
 
     def refuse(self, problem: str) -> None:
         """Add a problem that concerns more than one variable."""

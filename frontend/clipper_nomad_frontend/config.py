@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.environment import Reader, file_url
 from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad.protocol.mesh_messages import MAX_NAME, RosterEntry, can_be_told
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
@@ -117,6 +117,7 @@ class Settings:
     advertised_rpc: str | None
     peers: tuple[str, ...]
     internal: Address | None
+    advertised_internal: str | None
     store_url: str | None
     mirror: Path | None
     token: str | None
@@ -162,7 +163,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "tcp://host:port or ipc:///path of model channels, separated by commas",
         ),
         internal=reader.optional("CLIPPER_INTERNAL_ADDRESS", parse_address, f"host:port, {unix} or fd://N"),
-        store_url=reader.optional("CLIPPER_STORE_URL", str, "a URL"),
+        advertised_internal=reader.optional(
+            "CLIPPER_ADVERTISED_INTERNAL_ADDRESS", lambda text: str(parse_tcp_address(text)), "host:port"
+        ),
+        store_url=reader.one_of(
+            "the store",
+            reader.optional("CLIPPER_STORE_URL", str, "a URL"),
+            reader.optional("CLIPPER_STORE_URL_FILE", file_url, "an absolute path"),
+        ),
         mirror=reader.optional("CLIPPER_MIRROR_PATH", Path, "a path"),
         token=reader.optional("CLIPPER_TOKEN_FILE", _read_token, "a readable file with a token in it"),
         curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
@@ -180,7 +188,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         drain_s=reader.seconds("CLIPPER_DRAIN_S", 15.0),
     )
     if settings.store_url is None and settings.mirror is None:
-        reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_MIRROR_PATH is set; expected one, to know what to serve")
+        reader.refuse(
+            "none of CLIPPER_STORE_URL, CLIPPER_STORE_URL_FILE and CLIPPER_MIRROR_PATH is set: one must say what to serve"
+        )
     reader.check()
     return settings
 

@@ -37,7 +37,7 @@ def frontend_report(
         "conflict_cause": catalog.conflict,
         "draining": is_draining,
         "http": http,
-        "internal": str(settings.internal) if settings.internal else None,
+        "internal": settings.advertised_internal or (str(settings.internal) if settings.internal else None),
         "rpc": serving.router.address if serving.router else settings.rpc,
         "peers": list(peers),
         "replicas": [row for dispatch in dispatches for row in _replicas(dispatch)]

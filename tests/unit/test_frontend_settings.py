@@ -41,6 +41,12 @@ def test_what_is_no_share_is_refused(text: str) -> None:
     assert "CLIPPER_HTTP_SHARE" in problem(HTTP_SHARE=text)
 
 
+def test_the_store_may_be_named_by_a_file_that_will_hold_its_url() -> None:
+    assert settings(STORE_URL_FILE="/secrets/store.url").store_url == "file:///secrets/store.url"
+    assert "the store is given 2 times" in problem(STORE_URL_FILE="/f", STORE_URL="redis://s")
+    assert "CLIPPER_STORE_URL_FILE is 'f'" in problem(STORE_URL_FILE="f")
+
+
 def test_each_start_has_a_name_of_its_own() -> None:
     assert settings().frontend_id != settings().frontend_id
 
