@@ -13,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clipper_nomad.cluster.discovery import ConsulDNS as ConsulDNS
+    from clipper_nomad.cluster.manager import NomadContainerManager as NomadContainerManager
+    from clipper_nomad.cluster.routes import FabioLoadBalancer as FabioLoadBalancer
     from clipper_nomad.connect import local as local
     from clipper_nomad.connection import ClipperConnection as ClipperConnection
     from clipper_nomad.connection.deployed_app import DeployedApp as DeployedApp
@@ -37,10 +40,13 @@ _HOMES = {
     "BundleError": "errors",
     "ClipperConnection": "connection",
     "ClipperException": "errors",
+    "ConsulDNS": "cluster.discovery",
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
+    "FabioLoadBalancer": "cluster.routes",
     "InvalidName": "errors",
     "LocalContainerManager": "local_stack",
+    "NomadContainerManager": "cluster.manager",
     "Prediction": "connection.prediction",
     "PredictionFailed": "errors",
     "StackError": "errors",
@@ -55,10 +61,13 @@ __all__ = [
     "BundleError",
     "ClipperConnection",
     "ClipperException",
+    "ConsulDNS",
     "DeployFailed",
     "DeployedApp",
+    "FabioLoadBalancer",
     "InvalidName",
     "LocalContainerManager",
+    "NomadContainerManager",
     "Prediction",
     "PredictionFailed",
     "StackError",

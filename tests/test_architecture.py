@@ -51,7 +51,8 @@ FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow t
 ROWS = {
     # the library's root holds public names, each loaded when first asked for
     "clipper_nomad": row(
-        f"{ERRORS} {CONTAINERS} {CONNECTION} clipper_nomad.local_stack clipper_nomad.docker_host clipper_nomad.connect"
+        f"{ERRORS} {CONTAINERS} {CONNECTION} clipper_nomad.local_stack clipper_nomad.docker_host clipper_nomad.cluster"
+        " clipper_nomad.connect"
     ),
     "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} clipper_nomad.local_stack"),
     SESSIONS: row(others="requests"),
