@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import ClipperException as ClipperException
     from clipper_nomad.errors import DeployFailed as DeployFailed
     from clipper_nomad.errors import InvalidName as InvalidName
+    from clipper_nomad.errors import InvalidSpec as InvalidSpec
+    from clipper_nomad.errors import NotOurs as NotOurs
     from clipper_nomad.errors import PredictionFailed as PredictionFailed
     from clipper_nomad.errors import StackError as StackError
     from clipper_nomad.errors import StoreError as StoreError
@@ -40,7 +42,9 @@ _HOMES = {
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
     "InvalidName": "errors",
+    "InvalidSpec": "errors",
     "LocalContainerManager": "local_stack",
+    "NotOurs": "errors",
     "Prediction": "connection.prediction",
     "PredictionFailed": "errors",
     "StackError": "errors",
@@ -58,7 +62,9 @@ __all__ = [
     "DeployFailed",
     "DeployedApp",
     "InvalidName",
+    "InvalidSpec",
     "LocalContainerManager",
+    "NotOurs",
     "Prediction",
     "PredictionFailed",
     "StackError",

@@ -5,6 +5,8 @@
   + AdminRefused              the admin service answered with an error status
   + AdminUnreachable          the admin service did not answer
   + InvalidName               a name, version or label breaks the naming rules
+  + InvalidSpec               what a job is to be made from is not possible; nothing was rendered or registered
+  + NotOurs                   a job, or a route of Fabio, that is needed belongs to somebody else; nothing was changed
   + BundleError               a closure cannot be packed, or a bundle is damaged or for another Python
   + DeployFailed              a model version did not become ready; nothing of it is left behind
   + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
@@ -50,6 +52,18 @@ class AdminUnreachable(ClipperException):
 
 class InvalidName(ClipperException, ValueError):
     """A name, version or label breaks the naming rules."""
+
+
+class InvalidSpec(ClipperException, ValueError):
+    """What a job is to be made from is not possible; nothing was rendered or registered. `problems`: one line each."""
+
+    def __init__(self, subject: str, problems: tuple[str, ...]) -> None:
+        super().__init__("\n  ".join((f"{subject} cannot be made:", *problems)))
+        self.problems = problems
+
+
+class NotOurs(ClipperException):
+    """A job, or a route of Fabio, that is needed belongs to somebody else; nothing was changed."""
 
 
 class BundleError(ClipperException):
