@@ -42,20 +42,20 @@ class TaskFile:
 def store_url(store: Store, *, cluster: ClusterNames, job: str) -> TaskFile:
     """Return the file with the store's URL, `redis://:password@host:port/0`; empty while the store has no address."""
     if isinstance(store, ExternalStore):
-        place = f"{store.host}:{store.port}"
-        login = f":{_item(STORE_PASSWORD)}@" if store.has_password else ""
-        data = f"redis://{login}{place}/0"
-        data = _with_variable(job, data) if store.has_password else data
+        comment = "The URL of the store, which somebody else runs."
+        url = f"redis://{{login}}{store.host}:{store.port}/0"
+        has_password = store.has_password
     else:
+        comment = "The store moves: its address is Consul's, read again by the process whenever it connects."
         # the first one only: while Redis moves there may be two for a moment, and one URL is expected
-        place = "{{ .Address }}:{{ .Port }}"
-        url = f"redis://:{{{{ $item.{STORE_PASSWORD} }}}}@{place}/0"
-        first = f'{{{{ with service "{cluster.redis_service}" }}}}{{{{ with index . 0 }}}}{url}{{{{ end }}}}{{{{ end }}}}'
-        data = f'{{{{ with $item := nomadVar "{variable_path(job)}" }}}}{first}{{{{ end }}}}'
-    comment = Comment("The store moves: its address is Consul's, read again by the process whenever it connects.")
-    if isinstance(store, ExternalStore):
-        comment = Comment("The URL of the store, which somebody else runs.")
-    return TaskFile(destination="secrets/store.url", data=data, comment=comment, is_live=True)
+        first = f'{{{{ with service "{cluster.redis_service}" }}}}{{{{ with index . 0 }}}}'
+        url = f"{first}redis://{{login}}{{{{ .Address }}}}:{{{{ .Port }}}}/0{{{{ end }}}}{{{{ end }}}}"
+        has_password = True
+    data = url.replace("{login}", ":{{ $password }}@" if has_password else "")
+    if has_password:
+        # asked for before Consul is: a password that is missing must show at the start, not when Redis appears
+        data = _with_variable(job, f"{{{{ with $password := .{STORE_PASSWORD} }}}}{data}{{{{ end }}}}")
+    return TaskFile(destination="secrets/store.url", data=data, comment=Comment(comment), is_live=True)
 
 
 def rpc_addresses(entry: EntryByService, *, cluster: ClusterNames) -> TaskFile:

@@ -90,7 +90,7 @@ job "clipper-default-cluster-mgmt" {
 
       # The store moves: its address is Consul's, read again by the process whenever it connects.
       template {
-        data                 = "{{ with $item := nomadVar \"nomad/jobs/clipper-default-cluster-mgmt\" }}{{ with service \"clipper-default-cluster-redis\" }}{{ with index . 0 }}redis://:{{ $item.store_password }}@{{ .Address }}:{{ .Port }}/0{{ end }}{{ end }}{{ end }}"
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-default-cluster-mgmt\" }}{{ with $password := .store_password }}{{ with service \"clipper-default-cluster-redis\" }}{{ with index . 0 }}redis://:{{ $password }}@{{ .Address }}:{{ .Port }}/0{{ end }}{{ end }}{{ end }}{{ end }}"
         destination          = "secrets/store.url"
         perms                = "0444"
         change_mode          = "noop"

@@ -105,7 +105,7 @@ job "clipper-b-mgmt" {
 
       # The URL of the store, which somebody else runs.
       template {
-        data                 = "{{ with nomadVar \"nomad/jobs/clipper-b-mgmt\" }}redis://:{{ .store_password }}@redis.example.org:6380/0{{ end }}"
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-b-mgmt\" }}{{ with $password := .store_password }}redis://:{{ $password }}@redis.example.org:6380/0{{ end }}{{ end }}"
         destination          = "secrets/store.url"
         perms                = "0444"
         change_mode          = "noop"

@@ -131,7 +131,7 @@ job "clipper-default-cluster-query-frontend" {
 
       # The store moves: its address is Consul's, read again by the process whenever it connects.
       template {
-        data                 = "{{ with $item := nomadVar \"nomad/jobs/clipper-default-cluster-query-frontend\" }}{{ with service \"clipper-default-cluster-redis\" }}{{ with index . 0 }}redis://:{{ $item.store_password }}@{{ .Address }}:{{ .Port }}/0{{ end }}{{ end }}{{ end }}"
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-default-cluster-query-frontend\" }}{{ with $password := .store_password }}{{ with service \"clipper-default-cluster-redis\" }}{{ with index . 0 }}redis://:{{ $password }}@{{ .Address }}:{{ .Port }}/0{{ end }}{{ end }}{{ end }}{{ end }}"
         destination          = "secrets/store.url"
         perms                = "0444"
         change_mode          = "noop"
