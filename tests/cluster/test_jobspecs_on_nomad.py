@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,12 +16,12 @@ from clipper_nomad.cluster.checks import MAX_TEXT
 from clipper_nomad.cluster.programs import RegistryLogin
 from clipper_nomad.cluster.render import render_job
 from clipper_nomad.cluster.requirements import Constraint, Placement
-from tests.cluster.nomad_agent import NomadServer, nomad_binary, nomad_server
+from tests.cluster.agents import NomadServer, binary, nomad_server
 from tests.unit.jobspec_cases import CASES, HOSTILE, PLAIN_MODEL, TEXTS, golden_file, image
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(nomad_binary() is None, reason="no `nomad` on PATH: no real Nomad has read the jobspecs"),
+    pytest.mark.skipif(shutil.which("nomad") is None, reason="no `nomad` on PATH: no real Nomad has read the jobspecs"),
 ]
 
 
@@ -47,11 +48,11 @@ def test_nomad_takes_every_golden_file_without_a_warning(nomad: NomadServer, cas
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_golden_file_is_written_as_nomad_would_write_it(case: str) -> None:
-    binary = nomad_binary()
-    assert binary is not None
-
     done = subprocess.run(
-        [binary, "fmt", "-check", "-write=false", str(golden_file(case))], capture_output=True, text=True, check=False
+        [binary("nomad"), "fmt", "-check", "-write=false", str(golden_file(case))],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
