@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import ClipperException as ClipperException
     from clipper_nomad.errors import DeployFailed as DeployFailed
     from clipper_nomad.errors import InvalidName as InvalidName
+    from clipper_nomad.errors import InvalidSpec as InvalidSpec
+    from clipper_nomad.errors import NotOurs as NotOurs
     from clipper_nomad.errors import PredictionFailed as PredictionFailed
     from clipper_nomad.errors import StackError as StackError
     from clipper_nomad.errors import StoreError as StoreError
@@ -45,8 +47,10 @@ _HOMES = {
     "DeployedApp": "connection.deployed_app",
     "FabioLoadBalancer": "cluster.routes",
     "InvalidName": "errors",
+    "InvalidSpec": "errors",
     "LocalContainerManager": "local_stack",
     "NomadContainerManager": "cluster.manager",
+    "NotOurs": "errors",
     "Prediction": "connection.prediction",
     "PredictionFailed": "errors",
     "StackError": "errors",
@@ -66,8 +70,10 @@ __all__ = [
     "DeployedApp",
     "FabioLoadBalancer",
     "InvalidName",
+    "InvalidSpec",
     "LocalContainerManager",
     "NomadContainerManager",
+    "NotOurs",
     "Prediction",
     "PredictionFailed",
     "StackError",

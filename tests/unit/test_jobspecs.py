@@ -122,7 +122,7 @@ def test_a_template_that_forgets_the_filter_or_a_value_is_refused() -> None:
     with pytest.raises(TypeError, match="without the filter"):
         environment.from_string("name = {{ name }}").render(name='a" b')
     with pytest.raises(UndefinedError):
-        environment.from_string("name = {{ nmae | hcl }}").render(name="a")
+        environment.from_string("name = {{ forgotten | hcl }}").render(name="a")
 
 
 # --- what the jobs promise ---
