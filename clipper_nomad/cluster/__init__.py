@@ -16,6 +16,6 @@ How it comes about:
     discovery.py     the only file that asks DNS            routes.py       Fabio's listeners and routes
     rollout.py       plan, register, follow, roll back; what to do next is decided in rollout_policy.py (pure)
     explain.py       Nomad's JSON → one sentence of cause: placement.py, task_failures.py, image_pulls.py (all pure)
-    secrets.py       passwords, tokens and keys, in Nomad Variables
+    secret_keeper.py passwords, tokens and keys, in Nomad Variables
     manager.py       NomadContainerManager: all of it behind the interface that every place has
 """

@@ -35,7 +35,7 @@ from clipper_nomad.cluster.rollout_events import RolloutEvent
 from clipper_nomad.cluster.rollout_policy import View
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
-from clipper_nomad.cluster.secrets import ClusterSecrets, SecretKeeper
+from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.cluster.specs import (
     EntryByAddress,
     EntryByService,
