@@ -139,6 +139,21 @@ def test_a_command_that_is_not_there_fails_at_once(rig: Rig, nomad: NomadApi) ->
     assert_nothing_is_left(rig, "typo")
 
 
+def test_an_image_that_cannot_be_pulled_is_named_with_its_registry(rig: Rig, nomad: NomadApi) -> None:
+    if not rig.has_docker:
+        pytest.skip("no Docker daemon answers")
+    job = nomad.parse(web_job("image"))
+    job["TaskGroups"][0]["Tasks"][0] |= {"Driver": "docker", "Config": {"image": "127.0.0.1:9/team/model:1"}}
+
+    with pytest.raises(RolloutFailed) as caught:
+        Rollout(nomad).run(job, deadline_s=DEADLINE_S)
+
+    assert caught.value.cause == (
+        "image 127.0.0.1:9/team/model:1 cannot be pulled: the registry 127.0.0.1:9 refuses the connection"
+    )
+    assert_nothing_is_left(rig, "image")
+
+
 def test_a_failing_check_is_named_with_what_it_said(rig: Rig, nomad: NomadApi, consul: ConsulApi) -> None:
     failed = fails(nomad, web_job("sick", env={"STATUS": "503"}), consul=consul)
 
