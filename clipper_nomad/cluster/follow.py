@@ -13,7 +13,7 @@ from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.parsed_job import Json
 from clipper_nomad.cluster.rollout_events import Progress, RolloutEvent
 from clipper_nomad.cluster.rollout_policy import Failed, GoOn, Healthy, Promote, RolloutPolicy, View
-from clipper_nomad.errors import NomadUnreachable
+from clipper_nomad.errors import NomadRefused, NomadUnreachable
 
 LOOK_EVERY_S = 1.0  # at the latest: for what changes with the time alone, and for what has no blocking query of its own
 PAUSE_S = 0.05  # after an answer with nothing new: a server that does not block must not be asked without pause
@@ -45,7 +45,11 @@ class Follow:
         while True:
             try:
                 index, changed = self._look(index)
-            except NomadUnreachable:  # an election, a restart: the deadline below ends it
+            except NomadUnreachable:  # a restart: the deadline below ends it
+                changed = False
+            except NomadRefused as exc:
+                if exc.status < 500:  # above: an election
+                    raise
                 changed = False
             now = time.monotonic()
             verdict = self.policy.judge(self.view, now=now)

@@ -310,7 +310,7 @@ class NomadApi:
         # the library sends the namespace to some endpoints only
         namespace = {"namespace": self.endpoint.namespace} if self.endpoint.namespace else {}
         sender = _SENDERS.get(endpoint, attrgetter(endpoint))(self._clients.current())
-        path = [_quoted(part) for part in parts]
+        path = [_quoted(part, slashes=endpoint == "var") for part in parts]
         answer: requests.Response | None = None
         try:
             answer = sender.request(
@@ -366,10 +366,12 @@ def _variable_conflict(path: str) -> NomadConflict:
     )
 
 
-def _quoted(part: str) -> str:
-    """Return one part of a path. A variable's path has slashes and goes as one part; Nomad decodes it."""
-    if not part or part in {".", ".."}:  # a client would resolve these: another endpoint would be called
-        raise JobspecError(f"{part!r} cannot be the id of anything in Nomad.")
+def _quoted(part: str, *, slashes: bool) -> str:
+    """Return one part of a path. Only a variable's path has slashes.
+
+    Quoting a slash does not help: Nomad decodes the path first, so that the job "a/plan" is the plan of "a"."""
+    if not part or part in {".", ".."} or ("/" in part and not slashes):
+        raise JobspecError(f"{part!r} cannot be the id of anything that clipper-nomad asks Nomad for.")
     return quote(part, safe="")
 
 

@@ -68,16 +68,17 @@ class Rollout:
         started = time.monotonic()
         job_id = str(job["ID"])
         before = self._nomad.job(job_id)
-        has_changes = self._preflight(job, before, started)
+        try:
+            has_changes = self._preflight(job, before, started)
+        except NomadRefused as exc:
+            raise self._not_taken(job_id, exc) from exc.__cause__
         if before is not None and not has_changes:
             return self._unchanged(before, started=started, deadline_s=deadline_s)
         index = int(before["JobModifyIndex"]) if before else 0
         try:
             answer = self._nomad.register(job, modify_index=index, source=source)
-        except NomadConflict:
-            raise
         except NomadRefused as exc:
-            raise self._failed(job_id, refusal(exc.body), "Nothing was registered.") from exc
+            raise self._not_taken(job_id, exc) from exc.__cause__
         follow = Follow(
             nomad=self._nomad,
             policy=RolloutPolicy(job=job, started=started, deadline_s=deadline_s, room_patience_s=self._room_patience_s),
@@ -115,13 +116,15 @@ class Rollout:
     def remove(self, job_id: str, *, within_s: float = GONE_WITHIN_S) -> None:
         """Purge a job and return when none of its tasks runs any more. A job that is not there is no error.
         Raises: RolloutFailed: tasks still run after `within_s`."""
-        if self._nomad.job(job_id) is not None:
+        if self._nomad.job(job_id) is None:
+            return
+        left = self._stop(job_id, within_s=within_s)
+        if not left:
             self._nomad.deregister(job_id, purge=True)
-        left = self._wait_until_gone(job_id, within_s=within_s)
-        if left:
+        else:
             cause = f"{len(left)} of its allocations still run after {within_s:g} s: {', '.join(each[:8] for each in left)}"
             failure = Failure(cause=cause, hint="`nomad alloc status` says what holds them.")
-            raise self._failed(job_id, failure, "It is deregistered.")
+            raise self._failed(job_id, failure, "It is stopped, and still registered.")
 
     # --- before ---
 
@@ -200,9 +203,9 @@ class Rollout:
         now = self._nomad.job(job_id)
         if now is not None and int(now["JobModifyIndex"]) != follow.modify_index:
             return "Somebody registered it anew meanwhile; that was left alone."
-        if now is not None:
-            self._nomad.deregister(job_id, purge=not existed)
-        left = self._wait_until_gone(job_id, within_s=GONE_WITHIN_S)
+        left = self._stop(job_id, within_s=GONE_WITHIN_S) if now is not None else []
+        if now is not None and not existed:
+            self._nomad.deregister(job_id, purge=True)
         done = "It is stopped, as it was before" if existed else "It is removed again"
         return f"{done}; {len(left)} allocations are still ending." if left else f"{done}."
 
@@ -236,8 +239,11 @@ class Rollout:
             return f"It is back at version {version}, which is not healthy either: {self._explained(verdict, back).cause}."
         return f"Version {version} serves again."
 
-    def _wait_until_gone(self, job_id: str, *, within_s: float) -> list[str]:
-        """Return the allocations that still run after `within_s`; none: all have ended."""
+    def _stop(self, job_id: str, *, within_s: float) -> list[str]:
+        """Stop a job and return the allocations that still run after `within_s`; none: all have ended.
+
+        A purge comes after this: with it Nomad forgets the allocations at once, while their tasks still run."""
+        self._nomad.deregister(job_id)
         deadline = time.monotonic() + within_s
         index = 0
         while True:
@@ -249,6 +255,12 @@ class Rollout:
             if seen.index == index:
                 time.sleep(PAUSE_S)
             index = seen.index
+
+    def _not_taken(self, job_id: str, refused: NomadRefused) -> ClipperException:
+        """Word a refused plan or registration; what is not about the job is told as it is."""
+        if isinstance(refused, NomadConflict) or refused.status not in {400, 500}:
+            return refused
+        return self._failed(job_id, refusal(refused.body), "Nothing was registered.")
 
     def _failed(self, job_id: str, failure: Failure, outcome: str) -> RolloutFailed:
         return RolloutFailed(job_id, cause=failure.cause, log_tail=failure.log_tail, hint=failure.hint, outcome=outcome)

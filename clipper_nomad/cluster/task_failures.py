@@ -16,7 +16,7 @@ from clipper_nomad.cluster.parsed_job import Json
 
 _NOT_FOUND = re.compile(
     r'exec: \\?"(?P<path>[^"\\]+)\\?": (?:executable file not found|stat .*no such file)|'
-    r"fork/exec (?P<file>\S+): no such file"
+    r'fork/exec (?P<file>\S+): no such file|binary \\?"(?P<binary>[^"\\]+)\\?" could not be found'
 )
 _MISSING = re.compile(r"Missing: (?P<what>.+)")
 _VARIABLE = re.compile(r"nomad\.var\.(?:block|get|list)\((?P<path>[^@)]+)(?:@(?P<namespace>[^.)]*))?[^)]*\)")
@@ -96,7 +96,7 @@ def _driver_failure(task: str, text: str, times: int) -> Trouble:
     if pull := pull_failure(text):
         return Trouble(task=task, cause=pull.cause, hint=pull.hint, lasting=pull.lasting, times=times)
     if not_found := _NOT_FOUND.search(text):
-        path = not_found["path"] or not_found["file"]
+        path = next(name for name in not_found.groups() if name)
         return Trouble(
             task=task,
             cause=f"the command {path!r} is not there: not in the image, or not on the client",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +14,12 @@ from tests.cluster.rig import Rig, end_all_jobs, missing_binaries, running_rig
 
 
 @pytest.fixture(scope="session")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def rig() -> Iterator[Rig]:
     """Real Consul, Nomad and Fabio."""
     if missing := missing_binaries():
         pytest.skip(f"the cluster tests need {', '.join(missing)} on PATH")
-    with running_rig(tmp_path_factory.mktemp("rig")) as running:
+    # not pytest's folder: that is kept for later runs, with the mounts that a killed run left in it
+    with tempfile.TemporaryDirectory(prefix="clipper-rig-") as folder, running_rig(Path(folder)) as running:
         yield running
 
 

@@ -18,6 +18,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["NOMAD_PORT_http"])), Handler).serve_forever()
 """
+STUBBORN = """
+import signal, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)
+time.sleep(60)
+"""
 CRASH = "import sys; print('Traceback', file=sys.stderr); sys.exit('ValueError: the model has no weights')"
 
 
@@ -48,7 +54,7 @@ def web_job(
     return f"""
 job {hcl(name)} {{
   datacenters = [{hcl(datacenter)}]
-  meta {{
+  meta = {{
     {about}
   }}
   update {{

@@ -257,16 +257,27 @@ def process(name: str, *args: str, folder: Path) -> Iterator[None]:
 
 
 def end_all_jobs(rig: Rig) -> None:
-    """Purge every job and wait until no task runs: they would outlive the agent."""
+    """Stop every job, wait until no task runs, and purge: Nomad forgets what it purges while it still runs."""
     nomad = rig.nomad()
-    for job in nomad.jobs():
-        nomad.deregister(job["ID"], purge=True)
-    gone = {"complete", "failed", "lost"}
-    wait_until(
-        lambda: all(each["ClientStatus"] in gone for each in nomad.all_allocations()),
-        "every task to end",
-        within_s=STOP_WITHIN_S,
-    )
+    jobs = [job["ID"] for job in nomad.jobs()]
+    for job_id in jobs:
+        nomad.deregister(job_id)
+    wait_until(lambda: not tasks_of(rig), "every task to end", within_s=STOP_WITHIN_S)
+    for job_id in jobs:
+        nomad.deregister(job_id, purge=True)
+
+
+def tasks_of(rig: Rig, job_id: str | None = None) -> list[int]:
+    """The processes of a job's tasks (None: of all), as the system sees them: Nomad may have forgotten some."""
+    found = []
+    for each in psutil.process_iter():
+        try:
+            environ = each.environ()
+        except psutil.Error:
+            continue
+        if environ.get("NOMAD_TASK_DIR", "").startswith(str(rig.folder)) and job_id in {None, environ["NOMAD_JOB_ID"]}:
+            found.append(each.pid)
+    return found
 
 
 def unmount_below(folder: Path) -> None:

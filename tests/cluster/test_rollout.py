@@ -13,7 +13,8 @@ from clipper_nomad.cluster.parsed_job import Json
 from clipper_nomad.cluster.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.rollout_events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent
 from clipper_nomad.errors import RolloutFailed
-from tests.cluster.jobs import CRASH, web_job
+from tests.cluster.jobs import CRASH, STUBBORN, web_job
+from tests.cluster.rig import Rig, tasks_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -41,9 +42,9 @@ def running(nomad: NomadApi, job_id: str) -> list[Json]:
     return [each for each in nomad.allocations(job_id) if each["ClientStatus"] == "running"]
 
 
-def assert_nothing_is_left(nomad: NomadApi, job_id: str) -> None:
-    assert nomad.job(job_id) is None
-    assert not [each for each in nomad.allocations(job_id) if each["ClientStatus"] in {"pending", "running"}]
+def assert_nothing_is_left(rig: Rig, job_id: str) -> None:
+    assert rig.nomad().job(job_id) is None
+    assert tasks_of(rig, job_id) == []
 
 
 def assert_serves(nomad: NomadApi, consul: ConsulApi, job_id: str, *, word: str) -> None:
@@ -115,7 +116,7 @@ def test_an_unknown_datacenter_is_named_with_those_there_are(nomad: NomadApi) ->
     assert failed.hint == "The clients are in: dc1."
 
 
-def test_a_new_job_that_crashes_says_why_and_is_gone(nomad: NomadApi) -> None:
+def test_a_new_job_that_crashes_says_why_and_is_gone(rig: Rig, nomad: NomadApi) -> None:
     started = time.monotonic()
 
     failed = fails(nomad, web_job("crash", program=CRASH))
@@ -123,11 +124,11 @@ def test_a_new_job_that_crashes_says_why_and_is_gone(nomad: NomadApi) -> None:
     assert failed.cause == "exited with code 1, 2 times: ValueError: the model has no weights"
     assert "Traceback" in failed.log_tail
     assert failed.outcome == "It is removed again."
-    assert_nothing_is_left(nomad, "crash")
+    assert_nothing_is_left(rig, "crash")
     assert time.monotonic() - started < 10
 
 
-def test_a_command_that_is_not_there_fails_at_once(nomad: NomadApi) -> None:
+def test_a_command_that_is_not_there_fails_at_once(rig: Rig, nomad: NomadApi) -> None:
     job = nomad.parse(web_job("typo"))
     job["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/no/such/program"
 
@@ -135,22 +136,37 @@ def test_a_command_that_is_not_there_fails_at_once(nomad: NomadApi) -> None:
         Rollout(nomad).run(job, deadline_s=DEADLINE_S)
 
     assert "'/no/such/program' is not there" in caught.value.cause
-    assert_nothing_is_left(nomad, "typo")
+    assert_nothing_is_left(rig, "typo")
 
 
-def test_a_failing_check_is_named_with_what_it_said(nomad: NomadApi, consul: ConsulApi) -> None:
+def test_an_image_that_cannot_be_pulled_is_named_with_its_registry(rig: Rig, nomad: NomadApi) -> None:
+    if not rig.has_docker:
+        pytest.skip("no Docker daemon answers")
+    job = nomad.parse(web_job("image"))
+    job["TaskGroups"][0]["Tasks"][0] |= {"Driver": "docker", "Config": {"image": "127.0.0.1:9/team/model:1"}}
+
+    with pytest.raises(RolloutFailed) as caught:
+        Rollout(nomad).run(job, deadline_s=DEADLINE_S)
+
+    assert caught.value.cause == (
+        "image 127.0.0.1:9/team/model:1 cannot be pulled: the registry 127.0.0.1:9 refuses the connection"
+    )
+    assert_nothing_is_left(rig, "image")
+
+
+def test_a_failing_check_is_named_with_what_it_said(rig: Rig, nomad: NomadApi, consul: ConsulApi) -> None:
     failed = fails(nomad, web_job("sick", env={"STATUS": "503"}), consul=consul)
 
     assert failed.cause.startswith("the check 'answers' (http /health) of service 'sick' does not pass: HTTP GET http://")
     assert "503 Service Unavailable" in failed.cause
-    assert_nothing_is_left(nomad, "sick")
+    assert_nothing_is_left(rig, "sick")
 
 
-def test_a_missing_variable_is_named_long_before_the_deadline(nomad: NomadApi) -> None:
+def test_a_missing_variable_is_named_long_before_the_deadline(rig: Rig, nomad: NomadApi) -> None:
     failed = fails(nomad, web_job("locked", template=WAITS_FOR_A_VARIABLE, healthy_deadline_s=60))
 
     assert failed.cause == "waits for the Nomad variable 'nomad/jobs/locked', which does not exist"
-    assert_nothing_is_left(nomad, "locked")
+    assert_nothing_is_left(rig, "locked")
 
 
 def test_a_variable_that_is_there_is_not_waited_for(nomad: NomadApi) -> None:
@@ -189,14 +205,21 @@ def test_a_change_that_nomad_refuses_leaves_the_job_as_it_is(nomad: NomadApi, co
     assert_serves(nomad, consul, "web", word="good")
 
 
-def test_a_deadline_that_ends_says_what_was_waited_for(nomad: NomadApi) -> None:
+def test_a_deadline_that_ends_says_what_was_waited_for(rig: Rig, nomad: NomadApi) -> None:
     failed = fails(nomad, web_job("slow", env={"STATUS": "503"}, healthy_deadline_s=60), deadline_s=3)
 
     assert failed.cause.startswith("gave up after 3 s waiting for health (0 of 1 allocations are healthy; allocation ")
-    assert_nothing_is_left(nomad, "slow")
+    assert_nothing_is_left(rig, "slow")
 
 
-def test_an_interrupt_leaves_nothing(nomad: NomadApi) -> None:
+def test_a_failed_job_is_gone_only_when_its_tasks_are(rig: Rig, nomad: NomadApi) -> None:
+    failed = fails(nomad, web_job("stubborn", program=STUBBORN), deadline_s=2)
+
+    assert failed.outcome == "It is removed again."
+    assert_nothing_is_left(rig, "stubborn")
+
+
+def test_an_interrupt_leaves_nothing(rig: Rig, nomad: NomadApi) -> None:
     def interrupt(event: RolloutEvent) -> None:
         if isinstance(event, Progress) and event.running:
             raise KeyboardInterrupt
@@ -204,7 +227,7 @@ def test_an_interrupt_leaves_nothing(nomad: NomadApi) -> None:
     with pytest.raises(KeyboardInterrupt):
         Rollout(nomad, progress=interrupt).run(nomad.parse(web_job("web")), deadline_s=DEADLINE_S)
 
-    assert_nothing_is_left(nomad, "web")
+    assert_nothing_is_left(rig, "web")
 
 
 def test_somebody_elses_newer_version_is_left_alone(nomad: NomadApi, consul: ConsulApi) -> None:
@@ -250,10 +273,10 @@ def test_scaling_waits_for_a_deployment_that_is_under_way(nomad: NomadApi) -> No
     wait_until(lambda: len(running(nomad, "web")) == 2, "two allocations", within_s=20)
 
 
-def test_removing_a_job_leaves_no_task_running(nomad: NomadApi) -> None:
+def test_removing_a_job_leaves_no_task_running(rig: Rig, nomad: NomadApi) -> None:
     roll_out(nomad, web_job("web", count=2))
 
     Rollout(nomad).remove("web")
     Rollout(nomad).remove("web")
 
-    assert_nothing_is_left(nomad, "web")
+    assert_nothing_is_left(rig, "web")
