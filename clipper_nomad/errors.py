@@ -13,7 +13,7 @@
   + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
   + StackError                the local stack could not be started, found or stopped
   + StoreError                the store cannot be reached, or holds what it should not
-  + SettingsError             an address or another setting from the environment or an argument cannot be used
+  + InvalidSetting             an address or another setting from the environment or an argument cannot be used
   + JobspecError              Nomad cannot read a jobspec, or understood it differently than it was meant
   + NomadUnreachable          Nomad did not answer
   + NomadRefused              Nomad answered with an error status; has the HTTP `status` and the `body`
@@ -108,7 +108,7 @@ class StoreError(ClipperException):
     """The store cannot be reached, or holds what it should not."""
 
 
-class SettingsError(ClipperException):
+class InvalidSetting(ClipperException):
     """An address or another setting, from the environment or an argument, cannot be used."""
 
 

@@ -23,7 +23,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 
-from clipper_nomad.errors import DiscoveryError, ServiceNotFound, SettingsError
+from clipper_nomad.errors import DiscoveryError, InvalidSetting, ServiceNotFound
 
 DNS_PORT = 53
 CONSUL_DNS_PORT = 8600
@@ -58,7 +58,7 @@ class ConsulDNS(DNS):
         self, nameserver: str | None = None, port: int | None = None, *, domain: str = "consul", deadline_s: float = 5.0
     ) -> None:
         if nameserver is not None and not dns.inet.is_address(nameserver):
-            raise SettingsError(f"nameserver is {nameserver!r}; expected an IP address.")
+            raise InvalidSetting(f"nameserver is {nameserver!r}; expected an IP address.")
         self.nameserver = nameserver
         self.port = port or (CONSUL_DNS_PORT if nameserver else DNS_PORT)
         self.domain = domain.strip(".")

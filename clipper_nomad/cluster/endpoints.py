@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from clipper_nomad.errors import SettingsError
+from clipper_nomad.errors import InvalidSetting
 
 NOMAD_PORT = 4646
 CONSUL_PORT = 8500
@@ -34,7 +34,7 @@ class Endpoint:
 
 def nomad_endpoint(environ: Mapping[str, str], *, address: str | None = None) -> Endpoint:
     """Return where Nomad is. `address` ("10.0.0.1", "10.0.0.1:4646" or a URL) goes before NOMAD_ADDR.
-    Raises: SettingsError: the variable's name and its value."""
+    Raises: InvalidSetting: the variable's name and its value."""
     tls = any(environ.get(f"NOMAD_{name}") for name in ("CACERT", "CAPATH", "CLIENT_CERT"))
     scheme = _scheme_of(environ.get("NOMAD_ADDR", "")) or ("https" if tls else "http")
     asked = address or environ.get("NOMAD_ADDR") or f"http://127.0.0.1:{NOMAD_PORT}"
@@ -52,7 +52,7 @@ def nomad_endpoint(environ: Mapping[str, str], *, address: str | None = None) ->
 
 def consul_endpoint(environ: Mapping[str, str], *, address: str | None = None) -> Endpoint:
     """Return where Consul's HTTP API is. `address` goes before CONSUL_HTTP_ADDR.
-    Raises: SettingsError: the variable's name and its value."""
+    Raises: InvalidSetting: the variable's name and its value."""
     scheme = "https" if _flag(environ, "CONSUL_HTTP_SSL") else "http"
     asked = address or environ.get("CONSUL_HTTP_ADDR") or f"{scheme}://127.0.0.1:{CONSUL_PORT}"
     return Endpoint(
@@ -77,9 +77,9 @@ def _url(asked: str, *, scheme: str, port: int, name: str) -> str:
     parts = urlsplit(asked if "://" in asked else f"{scheme}://{asked}")
     wanted = f"expected http://host:{port}, https://host:{port}, host:{port} or host"
     if parts.scheme not in {"http", "https"}:
-        raise SettingsError(f"{name} is {asked!r}, with the scheme {parts.scheme!r}; {wanted}.")
+        raise InvalidSetting(f"{name} is {asked!r}, with the scheme {parts.scheme!r}; {wanted}.")
     if parts.username or parts.password:  # not repeated: it is a password
-        raise SettingsError(
+        raise InvalidSetting(
             f"{name} holds a user name; {wanted}, and NOMAD_HTTP_AUTH or CONSUL_HTTP_AUTH for user:password."
         )
     try:
@@ -87,7 +87,7 @@ def _url(asked: str, *, scheme: str, port: int, name: str) -> str:
     except ValueError:
         host, number = None, None
     if not host or parts.path.strip("/") or parts.query:
-        raise SettingsError(f"{name} is {asked!r}; {wanted}.")
+        raise InvalidSetting(f"{name} is {asked!r}; {wanted}.")
     shown = f"[{host}]" if ":" in host else host
     # as Go's clients: a URL without a port means the scheme's own, a bare host the service's
     if number is None and "://" in asked:
@@ -100,7 +100,7 @@ def _flag(environ: Mapping[str, str], name: str) -> bool | None:
     if not value:
         return None
     if value.lower() not in _TRUE | _FALSE:
-        raise SettingsError(f"{name} is {value!r}; expected true or false.")
+        raise InvalidSetting(f"{name} is {value!r}; expected true or false.")
     return value.lower() in _TRUE
 
 
@@ -114,7 +114,7 @@ def _client_cert(environ: Mapping[str, str], cert: str, key: str) -> tuple[str, 
     found = environ.get(cert, ""), environ.get(key, "")
     if any(found) and not all(found):
         missing = key if found[0] else cert
-        raise SettingsError(f"{cert} and {key} belong together; {missing} is not set.")
+        raise InvalidSetting(f"{cert} and {key} belong together; {missing} is not set.")
     return found if all(found) else None
 
 
@@ -136,4 +136,4 @@ def _consul_token(environ: Mapping[str, str]) -> str | None:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123  # a path as the environment has it
             return file.read().strip() or None
     except OSError as exc:
-        raise SettingsError(f"CONSUL_HTTP_TOKEN_FILE {path!r} cannot be read: {exc.strerror}.") from exc
+        raise InvalidSetting(f"CONSUL_HTTP_TOKEN_FILE {path!r} cannot be read: {exc.strerror}.") from exc

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import requests
 
 from clipper_nomad.cluster.http_calls import shortly
-from clipper_nomad.errors import FabioUnreachable, SettingsError
+from clipper_nomad.errors import FabioUnreachable, InvalidSetting
 
 HTTP_PORT = 9999
 TCP_PORT = 7000
@@ -60,7 +60,7 @@ class FabioLoadBalancer(LoadBalancer):
         admin_port: int = ADMIN_PORT,
     ) -> None:
         if not address or "://" in address or "/" in address:
-            raise SettingsError(f"address is {address!r}; expected a host name or IP address without scheme and port.")
+            raise InvalidSetting(f"address is {address!r}; expected a host name or IP address without scheme and port.")
         match ports:
             case ():
                 http: list[int | None] = [http_proxy_port]
@@ -70,7 +70,7 @@ class FabioLoadBalancer(LoadBalancer):
             case (first, second):
                 http, tcp = [first, http_proxy_port], [second, port, tcp_proxy_port]
             case _:
-                raise SettingsError(f"FabioLoadBalancer takes an HTTP and a TCP port; {len(ports)} ports were given.")
+                raise InvalidSetting(f"FabioLoadBalancer takes an HTTP and a TCP port; {len(ports)} ports were given.")
         self.address = address
         self.http_proxy_port = _one_port("http_proxy_port", http, default=HTTP_PORT)
         self.tcp_proxy_port = _one_port("tcp_proxy_port", tcp, default=TCP_PORT)
@@ -147,8 +147,8 @@ class FabioLoadBalancer(LoadBalancer):
 def _one_port(name: str, given: list[int | None], *, default: int) -> int:
     named = {each for each in given if each is not None} or {default}
     if len(named) > 1:
-        raise SettingsError(f"{name} was given twice, as {' and '.join(map(str, sorted(named)))}; give it once.")
+        raise InvalidSetting(f"{name} was given twice, as {' and '.join(map(str, sorted(named)))}; give it once.")
     (chosen,) = named
     if not 0 < chosen < 65536:
-        raise SettingsError(f"{name} is {chosen}; expected a port from 1 to 65535.")
+        raise InvalidSetting(f"{name} is {chosen}; expected a port from 1 to 65535.")
     return chosen

@@ -8,7 +8,7 @@ import pytest
 
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.errors import SettingsError
+from clipper_nomad.errors import InvalidSetting
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_an_address_may_have_any_of_its_usual_forms(environ: dict[str, str], add
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str], named: str) -> None:
-    with pytest.raises(SettingsError, match=named):
+    with pytest.raises(InvalidSetting, match=named):
         nomad_endpoint(environ)
 
 
 def test_a_password_in_an_address_is_refused_without_being_shown() -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(InvalidSetting) as caught:
         nomad_endpoint({"NOMAD_ADDR": "http://me:hunter2@host:4646"})
 
     assert "hunter2" not in str(caught.value)
@@ -103,5 +103,5 @@ def test_fabio_is_given_in_the_new_and_in_the_older_form() -> None:
 
 @pytest.mark.parametrize("wrong", [{"address": "http://f"}, {"port": 1, "tcp_proxy_port": 2}, {"port": 70000}])
 def test_a_fabio_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(SettingsError):
+    with pytest.raises(InvalidSetting):
         FabioLoadBalancer(**wrong)  # type: ignore[arg-type]  # that is the test
