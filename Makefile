@@ -19,10 +19,10 @@ READY_BENCH := $(VENV)/.ready-bench
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint format coverage bench clean
+.PHONY: help demo test test-slow test-cluster check lint format coverage bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## train a model, deploy it on this machine, predict over HTTP
 ifeq ($(DEMO),setup)
@@ -36,6 +36,9 @@ test: $(READY) ## run the tests: unit, and process (real processes and sockets)
 
 test-slow: $(READY) ## run the tests that take long or need the package index
 	@$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST)
+
+test-cluster: $(READY) ## run the tests on a real Nomad, Consul and Fabio, which must be on PATH
+	@$(BIN)/python -m pytest -m cluster -rs
 
 check: lint test ## what a change must pass: lint and test
 

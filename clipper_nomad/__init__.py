@@ -13,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clipper_nomad.cluster.discovery import ConsulDNS as ConsulDNS
+    from clipper_nomad.cluster.manager import NomadContainerManager as NomadContainerManager
+    from clipper_nomad.cluster.routes import FabioLoadBalancer as FabioLoadBalancer
     from clipper_nomad.connect import local as local
     from clipper_nomad.connection import ClipperConnection as ClipperConnection
     from clipper_nomad.connection.deployed_app import DeployedApp as DeployedApp
@@ -21,9 +24,23 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import AdminUnreachable as AdminUnreachable
     from clipper_nomad.errors import BundleError as BundleError
     from clipper_nomad.errors import ClipperException as ClipperException
+    from clipper_nomad.errors import ConsulRefused as ConsulRefused
+    from clipper_nomad.errors import ConsulUnreachable as ConsulUnreachable
     from clipper_nomad.errors import DeployFailed as DeployFailed
+    from clipper_nomad.errors import DiscoveryError as DiscoveryError
+    from clipper_nomad.errors import FabioUnreachable as FabioUnreachable
+    from clipper_nomad.errors import ImageError as ImageError
     from clipper_nomad.errors import InvalidName as InvalidName
+    from clipper_nomad.errors import InvalidSetting as InvalidSetting
+    from clipper_nomad.errors import InvalidSpec as InvalidSpec
+    from clipper_nomad.errors import JobspecError as JobspecError
+    from clipper_nomad.errors import NomadConflict as NomadConflict
+    from clipper_nomad.errors import NomadRefused as NomadRefused
+    from clipper_nomad.errors import NomadUnreachable as NomadUnreachable
+    from clipper_nomad.errors import NotOurs as NotOurs
     from clipper_nomad.errors import PredictionFailed as PredictionFailed
+    from clipper_nomad.errors import RolloutFailed as RolloutFailed
+    from clipper_nomad.errors import ServiceNotFound as ServiceNotFound
     from clipper_nomad.errors import StackError as StackError
     from clipper_nomad.errors import StoreError as StoreError
     from clipper_nomad.errors import UnconnectedException as UnconnectedException
@@ -37,12 +54,29 @@ _HOMES = {
     "BundleError": "errors",
     "ClipperConnection": "connection",
     "ClipperException": "errors",
+    "ConsulDNS": "cluster.discovery",
+    "ConsulRefused": "errors",
+    "ConsulUnreachable": "errors",
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
+    "DiscoveryError": "errors",
+    "FabioLoadBalancer": "cluster.routes",
+    "FabioUnreachable": "errors",
+    "ImageError": "errors",
     "InvalidName": "errors",
+    "InvalidSetting": "errors",
+    "InvalidSpec": "errors",
+    "JobspecError": "errors",
     "LocalContainerManager": "local_stack",
+    "NomadConflict": "errors",
+    "NomadContainerManager": "cluster.manager",
+    "NomadRefused": "errors",
+    "NomadUnreachable": "errors",
+    "NotOurs": "errors",
     "Prediction": "connection.prediction",
     "PredictionFailed": "errors",
+    "RolloutFailed": "errors",
+    "ServiceNotFound": "errors",
     "StackError": "errors",
     "StoreError": "errors",
     "UnconnectedException": "errors",
@@ -55,12 +89,29 @@ __all__ = [
     "BundleError",
     "ClipperConnection",
     "ClipperException",
+    "ConsulDNS",
+    "ConsulRefused",
+    "ConsulUnreachable",
     "DeployFailed",
     "DeployedApp",
+    "DiscoveryError",
+    "FabioLoadBalancer",
+    "FabioUnreachable",
+    "ImageError",
     "InvalidName",
+    "InvalidSetting",
+    "InvalidSpec",
+    "JobspecError",
     "LocalContainerManager",
+    "NomadConflict",
+    "NomadContainerManager",
+    "NomadRefused",
+    "NomadUnreachable",
+    "NotOurs",
     "Prediction",
     "PredictionFailed",
+    "RolloutFailed",
+    "ServiceNotFound",
     "StackError",
     "StoreError",
     "UnconnectedException",

@@ -6,11 +6,24 @@
   + AdminUnreachable          the admin service did not answer
   + ImageError                an image could not be built, pushed or found
   + InvalidName               a name, version or label breaks the naming rules
+  + InvalidSpec               what a job is to be made from is not possible; nothing was rendered or registered
+  + NotOurs                   a job, or a route of Fabio, that is needed belongs to somebody else; nothing was changed
   + BundleError               a closure cannot be packed, or a bundle is damaged or for another Python
   + DeployFailed              a model version did not become ready; nothing of it is left behind
   + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
   + StackError                the local stack could not be started, found or stopped
   + StoreError                the store cannot be reached, or holds what it should not
+  + InvalidSetting             an address or another setting from the environment or an argument cannot be used
+  + JobspecError              Nomad cannot read a jobspec, or understood it differently than it was meant
+  + NomadUnreachable          Nomad did not answer
+  + NomadRefused              Nomad answered with an error status; has the HTTP `status` and the `body`
+    + NomadConflict           somebody else changed the job or variable since it was read
+  + RolloutFailed             a job did not become healthy; has the `cause`, the `log_tail` and the `outcome`
+  + ConsulUnreachable         Consul did not answer
+  + ConsulRefused             Consul answered with an error
+  + DiscoveryError            no DNS server answered a question about a service
+    + ServiceNotFound         DNS knows no healthy instance of a service
+  + FabioUnreachable          one of Fabio's ports does not answer
 """
 
 from __future__ import annotations
@@ -53,6 +66,18 @@ class InvalidName(ClipperException, ValueError):
     """A name, version or label breaks the naming rules."""
 
 
+class InvalidSpec(ClipperException, ValueError):
+    """What a job is to be made from is not possible; nothing was rendered or registered. `problems`: one line each."""
+
+    def __init__(self, subject: str, problems: tuple[str, ...]) -> None:
+        super().__init__("\n  ".join((f"{subject} cannot be made:", *problems)))
+        self.problems = problems
+
+
+class NotOurs(ClipperException):
+    """A job, or a route of Fabio, that is needed belongs to somebody else; nothing was changed."""
+
+
 class BundleError(ClipperException):
     """A closure cannot be packed, or a bundle is damaged or for another Python."""
 
@@ -81,3 +106,59 @@ class StackError(ClipperException):
 
 class StoreError(ClipperException):
     """The store cannot be reached, or holds what it should not."""
+
+
+class InvalidSetting(ClipperException):
+    """An address or another setting, from the environment or an argument, cannot be used."""
+
+
+class JobspecError(ClipperException):
+    """Nomad cannot read a jobspec, or understood it differently than it was meant. Nothing was registered."""
+
+
+class NomadUnreachable(ClipperException):
+    """Nomad did not answer: refused, timed out, or its certificate is not trusted."""
+
+
+class NomadRefused(ClipperException):
+    """Nomad answered with an error. `status` is HTTP's, `body` its text."""
+
+    def __init__(self, msg: str, *, status: int, body: str, hint: str | None = None) -> None:
+        super().__init__(msg, hint=hint)
+        self.status = status
+        self.body = body
+
+
+class NomadConflict(NomadRefused):
+    """Somebody else changed the job or variable since it was read. `body` is empty for a variable: it holds secrets."""
+
+
+class RolloutFailed(ClipperException):
+    """A job did not become healthy. `cause` is why, `log_tail` the end of its log, `outcome` what became of the job."""
+
+    def __init__(self, job_id: str, *, cause: str, outcome: str, log_tail: str = "", hint: str | None = None) -> None:
+        super().__init__(f"Job {job_id!r} failed: {cause}. {outcome}", hint=hint)
+        self.job_id = job_id
+        self.cause = cause
+        self.outcome = outcome
+        self.log_tail = log_tail
+
+
+class ConsulUnreachable(ClipperException):
+    """Consul did not answer: refused, timed out, or its certificate is not trusted."""
+
+
+class ConsulRefused(ClipperException):
+    """Consul answered with an error."""
+
+
+class DiscoveryError(ClipperException):
+    """No DNS server answered a question about a service."""
+
+
+class ServiceNotFound(DiscoveryError):
+    """DNS knows no healthy instance of a service."""
+
+
+class FabioUnreachable(ClipperException):
+    """One of Fabio's ports does not answer, or not as Fabio does."""

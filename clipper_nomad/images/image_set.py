@@ -54,6 +54,16 @@ class ImageSet:
         self._progress = progress
         self._docker: DockerImages | None = None
 
+    def with_registry(self, registry: str) -> ImageSet:
+        """Return the same with another registry."""
+        return ImageSet(
+            registry=registry, python=self._python, base=self._base, network=self._network, progress=self._progress
+        )
+
+    def forget(self, reference: Reference) -> None:
+        """Take an image's name away from this Docker host. Raises: ImageError."""
+        self._images.remove(reference)
+
     def name(self, part: Part) -> Reference:
         """Return what the image of a part is called."""
         try:

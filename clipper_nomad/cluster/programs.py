@@ -1,0 +1,71 @@
+"""What a task runs: a container image, perhaps behind a registry's password, or a bundle in a generic image. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from clipper_nomad.cluster.checks import Checker
+
+_REFERENCE = re.compile(r"[a-z0-9][\w.\-:/]*(@sha256:[0-9a-f]{64})?", re.ASCII | re.IGNORECASE)
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryLogin:
+    """Who pulls the image. The password is item `registry_password` of the job's Variable.
+
+    It ends up in the container's environment, where a model can read it: give it no more than the right to pull.
+    """
+
+    username: str
+    server: str | None = None
+
+    def __post_init__(self) -> None:
+        checker = Checker("A registry login")
+        checker.text("username", self.username)
+        if self.server is not None:
+            checker.text("server", self.server)
+        checker.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image, best by digest: `registry/name@sha256:…`, or `name:tag` that every client has."""
+
+    reference: str
+    login: RegistryLogin | None = None
+
+    def __post_init__(self) -> None:
+        checker = Checker("An image")
+        checker.matching(
+            "reference", self.reference, _REFERENCE, "registry/name@sha256:…, or name:tag of an image that every client has"
+        )
+        checker.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleArtifact:
+    """A packed model, fetched by Nomad before the task starts, for a generic runtime image.
+
+    `url` is one that stays right when admin moves (Fabio's). What it must not hold is a password: jobs can be read by
+    whoever may read jobs. `checksum` is of the archive that is fetched, `digest` the bundle's own.
+    """
+
+    runtime: Image
+    url: str
+    checksum: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        checker = Checker("A bundle")
+        if checker.text("url", self.url):
+            parts = urlsplit(self.url)
+            if parts.scheme not in {"http", "https", "s3", "file"}:
+                checker.refuse("url", f"{self.url!r}; expected http://, https://, s3:// or file://")
+            if parts.username is not None or parts.password is not None:
+                checker.refuse("url", "it holds a user or a password; a jobspec is no place for secrets")
+        checker.matching("checksum", self.checksum, _SHA256, "sha256: and 64 hexadecimal digits")
+        checker.text("digest", self.digest)
+        checker.check()

@@ -1,0 +1,154 @@
+"""Fabio: which addresses clients and model containers reach a cluster at, whether they answer, and what Fabio routes.
+
+`LoadBalancer` and `FabioLoadBalancer` are Clipper's names. That two clusters do not claim one route is decided elsewhere,
+from what `routes` returns.
+"""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import requests
+
+from clipper_nomad.cluster.http_calls import shortly
+from clipper_nomad.errors import FabioUnreachable, InvalidSetting
+
+HTTP_PORT = 9999
+TCP_PORT = 7000
+ADMIN_PORT = 9998
+ANSWER_WITHIN_S = 3.0
+
+
+class LoadBalancer(ABC):
+    """What stands before the query frontends. Addresses are "host:port"."""
+
+    @abstractmethod
+    def http(self) -> str:
+        """Return where clients reach the HTTP routes."""
+
+    @abstractmethod
+    def tcp(self) -> str:
+        """Return where model containers reach a query frontend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route of Fabio's table, and how much of the traffic goes there (0 to 1). `src`: "/clipper/", ":7000"."""
+
+    service: str
+    src: str
+    dst: str
+    weight: float
+    tags: tuple[str, ...]
+
+
+class FabioLoadBalancer(LoadBalancer):
+    """Fabio, by its address and ports.
+
+    `FabioLoadBalancer()`, `FabioLoadBalancer(address, http_proxy_port=9999, tcp_proxy_port=7000)`, both ports also by
+    position, or the older `FabioLoadBalancer(address, port)`, where `port` is the TCP proxy's."""
+
+    def __init__(
+        self,
+        address: str = "fabio.service.consul",
+        *ports: int,
+        port: int | None = None,
+        http_proxy_port: int | None = None,
+        tcp_proxy_port: int | None = None,
+        admin_port: int = ADMIN_PORT,
+    ) -> None:
+        if not address or "://" in address or "/" in address:
+            raise InvalidSetting(f"address is {address!r}; expected a host name or IP address without scheme and port.")
+        match ports:
+            case ():
+                http: list[int | None] = [http_proxy_port]
+                tcp = [port, tcp_proxy_port]
+            case (only,):
+                http, tcp = [http_proxy_port], [only, port, tcp_proxy_port]
+            case (first, second):
+                http, tcp = [first, http_proxy_port], [second, port, tcp_proxy_port]
+            case _:
+                raise InvalidSetting(f"FabioLoadBalancer takes an HTTP and a TCP port; {len(ports)} ports were given.")
+        self.address = address
+        self.http_proxy_port = _one_port("http_proxy_port", http, default=HTTP_PORT)
+        self.tcp_proxy_port = _one_port("tcp_proxy_port", tcp, default=TCP_PORT)
+        self.admin_port = _one_port("admin_port", [admin_port], default=ADMIN_PORT)
+
+    @property
+    def port(self) -> int:
+        """The TCP proxy's port, under its older name."""
+        return self.tcp_proxy_port
+
+    def http(self) -> str:
+        """Return "host:port" of the HTTP proxy."""
+        return f"{self._host}:{self.http_proxy_port}"
+
+    def tcp(self) -> str:
+        """Return "host:port" of the TCP proxy."""
+        return f"{self._host}:{self.tcp_proxy_port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.address}]" if ":" in self.address else self.address
+
+    def check_tcp(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
+        """See that the TCP port listens. Without a route Fabio accepts and closes, which is well here.
+        Raises: FabioUnreachable."""
+        try:
+            with socket.create_connection((self.address, self.tcp_proxy_port), timeout=within_s):
+                return
+        except OSError as exc:
+            raise FabioUnreachable(
+                f"Fabio's TCP proxy at {self.tcp()} does not listen: {shortly(exc)}. Model containers reach the query"
+                " frontends through it.",
+                hint=f"Add `,:{self.tcp_proxy_port};proto=tcp` to Fabio's -proxy.addr, or give tcp_proxy_port=.",
+            ) from exc
+
+    def check_http(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
+        """See that the HTTP proxy speaks HTTP; any status is an answer. Raises: FabioUnreachable."""
+        self._get(self.http(), "/", within_s=within_s, what="HTTP proxy", setting="-proxy.addr and http_proxy_port=")
+
+    def routes(self, *, within_s: float = ANSWER_WITHIN_S) -> tuple[Route, ...]:
+        """Return Fabio's table. Raises: FabioUnreachable: its admin port is often closed to the network, rightly."""
+        where = f"{self._host}:{self.admin_port}"
+        answer = self._get(where, "/api/routes", within_s=within_s, what="admin port", setting="-ui.addr and admin_port=")
+        try:
+            table = answer.json() or []  # null: an empty table
+            return tuple(
+                Route(
+                    service=each["service"],
+                    src=f"{each.get('host') or ''}{each.get('path') or ''}" or each["src"],
+                    dst=each["dst"],
+                    weight=float(each.get("weight") or 0),
+                    tags=tuple(each.get("tags") or ()),
+                )
+                for each in table
+            )
+        except (ValueError, KeyError, TypeError) as exc:
+            raise FabioUnreachable(
+                f"{where}/api/routes answered {answer.status_code} with something else than Fabio's table.",
+                hint="See what listens there; admin_port= names Fabio's -ui.addr port.",
+            ) from exc
+
+    def _get(self, where: str, path: str, *, within_s: float, what: str, setting: str) -> requests.Response:
+        try:
+            with requests.Session() as session:
+                session.trust_env = False  # no proxy in between
+                return session.get(f"http://{where}{path}", timeout=within_s, allow_redirects=False)
+        except requests.RequestException as exc:
+            raise FabioUnreachable(
+                f"Fabio's {what} at {where} does not answer: {shortly(exc)}.",
+                hint=f"See that Fabio runs there, and that its {setting} agree.",
+            ) from exc
+
+
+def _one_port(name: str, given: list[int | None], *, default: int) -> int:
+    named = {each for each in given if each is not None} or {default}
+    if len(named) > 1:
+        raise InvalidSetting(f"{name} was given twice, as {' and '.join(map(str, sorted(named)))}; give it once.")
+    (chosen,) = named
+    if not 0 < chosen < 65536:
+        raise InvalidSetting(f"{name} is {chosen}; expected a port from 1 to 65535.")
+    return chosen

@@ -1,0 +1,111 @@
+"""Passwords, tokens and keys of a cluster: in the Nomad Variables of its jobs, and nowhere else.
+
+A job's tasks can read its own Variable and no other, so what two jobs need is in both. What is there is kept: `ensure` run
+twice changes nothing, and a cluster that was stopped comes back with its secrets. Source: docs/cluster.md
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import zmq
+
+from clipper_nomad.cluster.names import ClusterNames, variable_path
+from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.cluster.task_files import ADMIN_TOKEN, CURVE_SECRET, STORE_PASSWORD
+from clipper_nomad.errors import NomadConflict
+
+_TRIES = 5  # somebody else may bring the same cluster up at the same time
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSecrets:
+    """What is shared by the jobs of a cluster. `curve_public`: the frontends' key, which replicas are told; no secret."""
+
+    admin_token: str = field(repr=False)
+    curve_public: str
+
+
+class SecretKeeper:
+    """Makes and finds the secrets of one cluster. Every method raises NomadUnreachable and NomadRefused."""
+
+    def __init__(self, nomad: NomadApi, names: ClusterNames) -> None:
+        self._nomad = nomad
+        self._names = names
+
+    def ensure(self, *, store_password: str | None = None) -> ClusterSecrets:
+        """Make what is not there yet, in the Variables of redis, admin and the frontends.
+
+        `store_password`: of a store that somebody else runs; without it one is made.
+        """
+        names = self._names
+        owners = {
+            ADMIN_TOKEN: (names.admin_job, names.frontend_job),
+            STORE_PASSWORD: (names.redis_job, names.admin_job, names.frontend_job),
+            CURVE_SECRET: (names.frontend_job,),
+        }
+        makers: Mapping[str, Callable[[], str]] = {
+            ADMIN_TOKEN: lambda: secrets.token_urlsafe(32),
+            STORE_PASSWORD: lambda: store_password or secrets.token_urlsafe(32),
+            CURVE_SECRET: _new_secret_key,
+        }
+        values = {}
+        for item, jobs in owners.items():
+            # one job's Variable decides, by compare-and-set: of two who bring a cluster up at once, both take the same
+            values[item] = self._settled(jobs[0], item, makers[item])
+            for job in jobs[1:]:
+                self._put(job, {item: values[item]})
+        return ClusterSecrets(values[ADMIN_TOKEN], _public_of(values[CURVE_SECRET]))
+
+    def find(self) -> ClusterSecrets | None:
+        """Return the secrets of a cluster that was brought up before, None if there are none."""
+        items = self._items(self._names.frontend_job)
+        if ADMIN_TOKEN not in items or CURVE_SECRET not in items:
+            return None
+        return ClusterSecrets(items[ADMIN_TOKEN], _public_of(items[CURVE_SECRET]))
+
+    def ensure_model_key(self, job: str) -> str:
+        """Return the public key of a model version's replicas; the pair is made unless its job has one."""
+        return _public_of(self._settled(job, CURVE_SECRET, _new_secret_key))
+
+    def forget_model_key(self, job: str) -> None:
+        """Delete a model version's key; one that is not there is no error."""
+        self._nomad.delete_variable(variable_path(job))
+
+    def _items(self, job: str) -> Mapping[str, str]:
+        found = self._nomad.variable(variable_path(job))
+        return found.items if found is not None else {}
+
+    def _settled(self, job: str, item: str, make: Callable[[], str]) -> str:
+        return self._put(job, {}, make={item: make})[item]
+
+    def _put(
+        self, job: str, given: Mapping[str, str], make: Mapping[str, Callable[[], str]] | None = None
+    ) -> Mapping[str, str]:
+        """Set items of a job's Variable, and make those that it lacks; the others stay. Return all."""
+        path = variable_path(job)
+        for attempt in range(_TRIES):
+            found = self._nomad.variable(path)
+            before = dict(found.items) if found is not None else {}
+            made = {item: new() for item, new in (make or {}).items() if item not in before}
+            wanted = {**before, **given, **made}
+            if wanted == before:
+                return before
+            try:
+                self._nomad.put_variable(path, wanted, cas=found.modify_index if found is not None else 0)
+            except NomadConflict:  # somebody else wrote it meanwhile: theirs counts
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                return wanted
+        raise AssertionError("unreachable")
+
+
+def _new_secret_key() -> str:
+    return zmq.curve_keypair()[1].decode()
+
+
+def _public_of(secret: str) -> str:
+    return zmq.curve_public(secret.encode()).decode()

@@ -1,0 +1,109 @@
+job "clipper-default-cluster-redis" {
+  type        = "service"
+  datacenters = ["dc1"]
+  priority    = 50
+
+  # Whose job this is. Together with the id it decides what may be changed and removed: leave it as it is.
+  meta {
+    clipper_cluster = "default-cluster"
+    clipper_kind    = "redis"
+    clipper_toolkit = "0.1.0"
+  }
+
+  ui {
+    description = "Store of the cluster default-cluster: the catalog of its apps and models."
+  }
+
+  group "clipper-default-cluster" {
+    count = 1
+
+    # One at a time, and the old one ends before the new one starts: two of them would be two truths. No way back to an
+    # older version by itself: it may not read what the newer one wrote.
+    update {
+      max_parallel      = 1
+      health_check      = "checks"
+      min_healthy_time  = "1s"
+      healthy_deadline  = "15m"
+      progress_deadline = "20m"
+      auto_revert       = false
+    }
+
+    # Back on the same node, with its data, after 1 s (plus up to a quarter); Nomad's own delay is 15 s.
+    restart {
+      delay    = "1s"
+      attempts = 10
+      interval = "5m"
+      mode     = "delay"
+    }
+
+    # The shortest delay that Nomad takes is 5 s.
+    reschedule {
+      delay          = "5s"
+      delay_function = "constant"
+      unlimited      = true
+    }
+
+    # A node that is out of reach may be alive, with Redis on it: never start a second one beside it for that.
+    disconnect {
+      lost_after = "6h"
+      replace    = false
+    }
+
+    network {
+      port "db" {}
+    }
+
+    volume "volume-0" {
+      type      = "host"
+      source    = "clipper-redis"
+      read_only = false
+    }
+
+    service {
+      name = "clipper-default-cluster-redis"
+      port = "db"
+      tags = ["clipper", "redis"]
+
+      # A crash is seen only by a check: the interval is how long a dead address is handed out.
+      check {
+        name     = "alive"
+        type     = "tcp"
+        interval = "1s"
+        timeout  = "1s"
+      }
+    }
+
+    task "clipper-default-cluster-redis" {
+      driver = "docker"
+
+      # What is in memory is on disk already; this is for closing the file in order.
+      kill_timeout = "30s"
+
+      config {
+        image        = "registry.example.org/clipper/redis@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+        args         = ["/secrets/redis.conf"]
+        network_mode = "host"
+      }
+
+      # Every write is on disk before it is answered. The password is in no jobspec.
+      template {
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-default-cluster-redis\" }}bind {{ env \"NOMAD_IP_db\" }}\nport {{ env \"NOMAD_PORT_db\" }}\ndir /data\nappendonly yes\nappendfsync always\nsave \"\"\nmaxmemory-policy noeviction\ntcp-keepalive 5\nrequirepass {{ .store_password }}\n{{ end }}"
+        destination          = "secrets/redis.conf"
+        perms                = "0444"
+        change_mode          = "noop"
+        error_on_missing_key = true
+      }
+
+      volume_mount {
+        volume      = "volume-0"
+        destination = "/data"
+        read_only   = false
+      }
+
+      resources {
+        cpu    = 500
+        memory = 256
+      }
+    }
+  }
+}
