@@ -26,8 +26,8 @@ def test_two_people_cannot_overwrite_each_other(nomad: NomadApi) -> None:
 
 
 def test_a_jobspec_with_an_error_names_line_and_column(nomad: NomadApi) -> None:
-    with pytest.raises(JobspecError, match=r"input\.hcl:2,.*grup"):
-        nomad.parse('job "x" {\n  grup "g" {}\n}')
+    with pytest.raises(JobspecError, match=r"input\.hcl:2,.*banana"):
+        nomad.parse('job "x" {\n  banana "g" {}\n}')
 
 
 @pytest.mark.parametrize("text", ['say "hi"', "back\\slash", "${attr.x} %{if}", "two\nlines", "ü × 中"])
