@@ -16,36 +16,24 @@ from pathlib import Path
 import docker
 import pytest
 import requests
-from docker.errors import DockerException, ImageNotFound
 
 from benchmarks.ports import quiet_port
 from clipper_nomad.errors import ImageError
 from clipper_nomad.images.docker_images import DockerImages
-from clipper_nomad.images.image_set import ImageSet, default_base, this_python
+from clipper_nomad.images.image_set import ImageSet, this_python
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.recipes import USER
 from clipper_nomad.images.references import parse
+from tests.cluster.parts import BASE, BUILD_NETWORK, docker_client
 from tests.process.bundles import pack
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-BASE = os.environ.get("CLIPPER_TEST_BASE_IMAGE", default_base(this_python()))
-NETWORK = os.environ.get("CLIPPER_TEST_BUILD_NETWORK", "host")
-
 
 @pytest.fixture(scope="module")
 def client() -> docker.DockerClient:
-    try:
-        client = docker.from_env()
-        client.ping()
-    except DockerException as exc:
-        pytest.skip(f"no Docker daemon answers: {exc}")
-    try:
-        client.images.get(BASE)
-    except ImageNotFound:
-        pytest.skip(f"there is no image {BASE} here to build on; CLIPPER_TEST_BASE_IMAGE names another")
-    return client
+    return docker_client()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +88,7 @@ def is_listening(address: str) -> bool:
 @pytest.fixture(scope="module")
 def images(client: docker.DockerClient, registry: str) -> ImageSet:
     """The images of the parts, built and pushed."""
-    made = ImageSet(registry=registry, base=BASE, network=NETWORK)
+    made = ImageSet(registry=registry, base=BASE, network=BUILD_NETWORK)
     made.build_parts()
     made.push_parts()
     return made
@@ -185,7 +173,7 @@ def test_a_package_that_does_not_exist_fails_the_build_with_pip_s_own_words(imag
 
 def test_a_base_of_another_python_is_refused_by_name(client: docker.DockerClient, registry: str) -> None:
     other = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
-    made = ImageSet(registry=registry, base=BASE, network=NETWORK, python=other)
+    made = ImageSet(registry=registry, base=BASE, network=BUILD_NETWORK, python=other)
 
     with pytest.raises(ImageError, match=rf"the base image has Python {this_python()}; expected {other}"):
         made.build_parts([Part.RUNTIME])
@@ -210,7 +198,7 @@ def test_a_registry_that_is_not_there_is_an_error(client: docker.DockerClient, i
 
 
 def test_without_a_registry_a_model_s_tag_holds_its_image_s_id(client: docker.DockerClient, bundle: Path) -> None:
-    made = ImageSet(base=BASE, network=NETWORK)
+    made = ImageSet(base=BASE, network=BUILD_NETWORK)
     made.build_parts([Part.RUNTIME])
 
     first = made.build_model("c", "m", "1", bundle)

@@ -1,0 +1,278 @@
+"""A whole cluster on a real Nomad, Consul, Fabio and Docker, through the library: up, deploy, scale, fail, down."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import pytest
+import requests
+
+from clipper_nomad import ClipperConnection, ConsulDNS, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
+from clipper_nomad.cluster.rollout_events import RolloutEvent, Unchanged
+from clipper_nomad.deployers import python as python_deployer
+from clipper_nomad.errors import ClipperException
+from clipper_nomad.images.image_set import ImageSet
+from tests.cluster.jobs import web_job
+from tests.cluster.parts import docker_client, local_images, redis_image
+from tests.cluster.rig import Rig
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+FRONTENDS = 2
+APP, MODEL = "app", "sums"
+
+
+@dataclass
+class Cluster:
+    """A cluster that is up, and what was heard of its rollouts."""
+
+    manager: NomadContainerManager
+    conn: ClipperConnection
+    events: list[RolloutEvent] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return self.manager.predict_url(APP)
+
+    def ask(self, value: float, url: str | None = None) -> dict[str, Any]:  # Any: JSON
+        reply: dict[str, Any] = requests.post(url or self.url, json={"input": [value]}, timeout=10).json()
+        return reply
+
+    def frontends(self) -> list[str]:
+        """Where each query frontend itself takes queries."""
+        found = self.manager.consul.instances(self.manager.names.query_service).found
+        return [f"http://{each.address}:{each.port}/{APP}/predict" for each in found]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> docker.DockerClient:
+    return docker_client()
+
+
+@pytest.fixture(scope="module")
+def images(daemon: docker.DockerClient) -> ImageSet:
+    return local_images()
+
+
+@pytest.fixture(scope="module")
+def cluster(rig: Rig, daemon: docker.DockerClient, images: ImageSet) -> Iterator[Cluster]:
+    if not rig.has_docker:
+        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
+    events: list[RolloutEvent] = []
+    manager = a_manager(rig, daemon, images, progress=events.append)
+    conn = ClipperConnection(manager)
+    try:
+        conn.start_clipper(num_frontend_replicas=FRONTENDS)
+        conn.register_application(APP, "doubles", "-1.0", 10_000_000)
+        deploy(conn, "1", lambda inputs: [float(row.sum()) for row in inputs])
+        conn.link_model_to_app(APP, MODEL)
+        yield Cluster(manager, conn, events)
+    finally:
+        conn.stop_all()
+
+
+def a_manager(
+    rig: Rig, daemon: docker.DockerClient, images: ImageSet, *, progress: Callable[[RolloutEvent], None]
+) -> NomadContainerManager:
+    return NomadContainerManager(
+        rig.nomad_url,
+        ConsulDNS("127.0.0.1", rig.consul_dns_port),
+        FabioLoadBalancer("127.0.0.1", rig.fabio_http_port, rig.fabio_tcp_port, admin_port=rig.fabio_admin_port),
+        consul_address=rig.consul_url,
+        redis_image=redis_image(daemon),
+        images=images,
+        progress=progress,
+    )
+
+
+def deploy(conn: ClipperConnection, version: str, function: Callable[[Any], Any], *, name: str = MODEL) -> None:
+    python_deployer.deploy_python_closure(conn, name, version, "doubles", function)
+
+
+class Load:
+    """One raw client who asks through Fabio without a retry and checks each answer, until its block ends."""
+
+    def __init__(self, url: str, *, pause_s: float = 0.005) -> None:
+        self.right = 0
+        self.failed: list[str] = []
+        self._url = url
+        self.pause_s = pause_s
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def _ask(self) -> None:
+        with requests.Session() as session:
+            number = 0
+            while not self._is_over.wait(self.pause_s):
+                number += 1
+                try:
+                    reply = session.post(self._url, json={"input": [float(number)]}, timeout=15)
+                    said = reply.json()
+                except (requests.RequestException, ValueError) as exc:
+                    self.failed.append(repr(exc))
+                    continue
+                if reply.status_code == requests.codes.ok and said["output"] == number and not said["default"]:
+                    self.right += 1
+                else:
+                    self.failed.append(f"{reply.status_code} {said}")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        self._thread.join(20)
+
+
+def test_a_model_answers_through_fabio_and_at_every_frontend(cluster: Cluster) -> None:
+    answer = cluster.ask(3.5)
+
+    assert (answer["output"], answer["default"]) == (3.5, False)
+    assert len(cluster.frontends()) == FRONTENDS
+    assert [cluster.ask(float(number), url)["output"] for number, url in enumerate(cluster.frontends())] == [0.0, 1.0]
+
+
+def test_up_again_changes_nothing(cluster: Cluster) -> None:
+    seen = len(cluster.events)
+
+    ClipperConnection(cluster.manager).start_clipper(num_frontend_replicas=FRONTENDS)
+
+    assert {type(event) for event in cluster.events[seen:]} == {Unchanged}
+
+
+def test_secrets_are_in_no_job(cluster: Cluster) -> None:
+    nomad, names = cluster.manager.nomad, cluster.manager.names
+    secrets = [
+        value
+        for job in (names.redis_job, names.admin_job, names.frontend_job, names.model_job(MODEL, "1"))
+        for value in nomad.variable(f"nomad/jobs/{job}").items.values()  # type: ignore[union-attr]  # each has one
+    ]
+    jobs = str([nomad.job(job["ID"]) for job in nomad.jobs()])
+
+    assert len(secrets) == 7
+    assert not [secret for secret in secrets if secret in jobs]
+
+
+def test_scaling_to_four_and_back_loses_no_query(cluster: Cluster) -> None:
+    with Load(cluster.url) as load:
+        cluster.conn.set_num_replicas(MODEL, 4)
+        wait_until(lambda: ready_replicas(cluster) == 4 * FRONTENDS, "four replicas at each frontend", within_s=60)
+        cluster.conn.set_num_replicas(MODEL, 1)
+        wait_until(lambda: ready_replicas(cluster) == FRONTENDS, "one replica at each frontend", within_s=60)
+
+    assert load.failed == []
+    assert load.right > 100
+    assert cluster.conn.get_num_replicas(MODEL) == 1
+
+
+def ready_replicas(cluster: Cluster) -> int:
+    reports = cluster.conn._admin.frontends().reports  # noqa: SLF001  # what frontends say of themselves
+    return sum(each["state"] == "ready" for report in reports for each in report["replicas"])
+
+
+def test_a_new_version_takes_over_without_a_lost_query(cluster: Cluster) -> None:
+    with Load(cluster.url) as load:
+        deploy(cluster.conn, "2", lambda inputs: [float(row.sum()) for row in inputs])
+
+    assert load.failed == []
+    assert load.right > 100
+    assert cluster.conn.get_current_model_version(MODEL) == "2"
+    cluster.conn.set_model_version(MODEL, "1")
+    cluster.conn.stop_versioned_models({MODEL: ["2"]})
+    assert cluster.ask(2.0)["output"] == 2.0
+
+
+def test_a_model_that_cannot_be_loaded_is_explained_and_nothing_of_it_is_left(cluster: Cluster) -> None:
+    with pytest.raises(ClipperException, match="no weights are here") as caught:
+        deploy(cluster.conn, "3", Unloadable())
+
+    assert isinstance(caught.value, ClipperException)
+    assert cluster.manager.nomad.job(cluster.manager.names.model_job(MODEL, "3")) is None
+    assert "3" not in {model["model_version"] for model in cluster.conn.get_all_models(verbose=True)}
+    assert cluster.ask(2.0)["output"] == 2.0
+
+
+class Unloadable:
+    """A model whose weights exist on its maker's machine only."""
+
+    def __call__(self, inputs: list[Any]) -> list[Any]:  # Any: as models have them
+        return inputs
+
+    def __setstate__(self, state: object) -> None:
+        raise FileNotFoundError("no weights are here")
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"weights": 1}
+
+
+def test_a_model_that_fails_its_first_prediction_is_not_deployed(cluster: Cluster) -> None:
+    with pytest.raises(DeployFailed):
+        deploy(cluster.conn, "4", lambda inputs: [1.0] * (len(inputs) + 1))
+
+    assert cluster.manager.nomad.job(cluster.manager.names.model_job(MODEL, "4")) is None
+
+
+def test_a_killed_replica_serves_again_within_seconds(cluster: Cluster, daemon: docker.DockerClient) -> None:
+    names = cluster.manager.names
+    (allocation,) = [
+        each for each in cluster.manager.nomad.allocations(names.model_job(MODEL, "1")) if each["ClientStatus"] == "running"
+    ]
+    container = daemon.containers.get(f"{names.model_job(MODEL, '1')}-{allocation['ID']}")
+
+    container.kill(signal.SIGKILL)
+    killed = time.monotonic()
+    answer = cluster.ask(5.0)
+
+    assert answer["output"] == 5.0  # it waited for the replica: the policy `late`
+    assert time.monotonic() - killed < 15.0
+
+
+def test_a_killed_frontend_costs_less_than_a_hundredth_of_a_minute_s_queries_and_none_after_two_seconds(
+    cluster: Cluster, daemon: docker.DockerClient
+) -> None:
+    job = cluster.manager.names.frontend_job
+    running = [each for each in cluster.manager.nomad.allocations(job) if each["ClientStatus"] == "running"]
+    with Load(cluster.url) as load:
+        time.sleep(1.0)
+        daemon.containers.get(f"{job}-{running[0]['ID']}").kill(signal.SIGKILL)
+        time.sleep(2.0)
+        failed_by_then = len(load.failed)
+        time.sleep(5.0)
+
+    assert len(load.failed) == failed_by_then
+    assert len(load.failed) <= 0.01 * 60 / load.pause_s, load.failed[:5]  # its client asks 200 times a second at most
+    wait_until(lambda: len(cluster.frontends()) == FRONTENDS, "the frontend is back", within_s=60)
+
+
+def test_logs_of_every_allocation_are_written(cluster: Cluster, tmp_path: Path) -> None:
+    written = cluster.manager.get_logs(str(tmp_path))
+
+    assert any("query-frontend" in path for path in written)
+    model_logs = [Path(path).read_text() for path in written if f"model-{MODEL}-1" in path and "stderr" in path]
+    assert any("replica is ready" in text for text in model_logs)
+
+
+def test_a_job_of_somebody_else_with_our_id_is_refused_and_left_alone(
+    cluster: Cluster, rig: Rig, daemon: docker.DockerClient
+) -> None:
+    nomad, names = cluster.manager.nomad, cluster.manager.names
+    taken = names.model_job("theirs", "1")
+    theirs = nomad.parse(web_job(taken))
+    registered = nomad.register(theirs, modify_index=0)
+    try:
+        with pytest.raises(NotOurs, match="is not this cluster's"):
+            deploy(cluster.conn, "1", lambda inputs: inputs, name="theirs")
+
+        assert nomad.job(taken)["JobModifyIndex"] == registered.job_modify_index  # type: ignore[index]
+        assert not cluster.conn.get_all_models() or "theirs:1" not in cluster.conn.get_all_models()
+    finally:
+        nomad.deregister(taken, purge=True)
