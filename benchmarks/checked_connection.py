@@ -23,6 +23,7 @@ class Owed:
     query: Query
     started_at: float  # what latency counts from
     sent_at: float  # what the timeout counts from
+    place: int  # whom it was sent to, of the client's addresses
     is_timed_out: bool = False
 
 
@@ -45,8 +46,9 @@ class Listener(Protocol):
 class CheckedConnection(asyncio.Protocol):
     """See the module. `closed` is done when the connection is over, whoever ended it."""
 
-    def __init__(self, listener: Listener, *, host: str, index: int) -> None:
+    def __init__(self, listener: Listener, *, host: str, index: int, place: int = 0) -> None:
         self.index = index
+        self.place = place
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.owed: deque[Owed] = deque()
         self.depth = 1  # how many answers may be owed just now; the client's, kept here for it
@@ -71,7 +73,7 @@ class CheckedConnection(asyncio.Protocol):
         """Send queries, each with the time its latency counts from, in one write."""
         parts = []
         for query, started_at in queries:
-            self.owed.append(Owed(query, started_at, now))
+            self.owed.append(Owed(query, started_at, now, self.place))
             parts.append(self._encode(query))
         if self._transport is not None and parts:
             self._transport.write(b"".join(parts))
