@@ -6,7 +6,6 @@ again when it ends (supervised.py). `async with Rig(...)` starts all and leaves 
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
@@ -25,7 +24,7 @@ from benchmarks.checked_load import Address
 from benchmarks.ports import HOST, listen, quiet_port
 from benchmarks.rig_plan import Plan, Served, link_name
 from benchmarks.supervised import Death, Supervised
-from benchmarks.tcp_proxy import UNDONE_BY, Deed, Order, Side
+from benchmarks.tcp_proxy import UNDONE_BY, Deed, Event, Order, Side
 from benchmarks.zygote import Zygote
 from clipper_nomad.state.records import to_mirror
 from tests.process.bundles import pack
@@ -64,6 +63,7 @@ class Rig:
         self._internal: dict[str, int] = {}  # frontend → port
         self._rpc: dict[str, int] = {}
         self._doors: dict[str, _Door] = {}  # replica, or link between frontends → what it dials
+        self._heard = 0  # of the proxy's log
         self._standing: dict[tuple[str, Deed], Order] = {}  # link and deed → what a new life of the proxy must be told
         self._zygote: Zygote | None = None
         self._listening: dict[str, socket.socket] = {}  # by frontend, if they inherit it
@@ -91,9 +91,22 @@ class Rig:
         """What the proxy did in all its lives that ended in good order; known when the rig has ended."""
         counts: Counter[str] = Counter()
         for line in self.proxy.log.splitlines() if self.proxy is not None else ():
-            with contextlib.suppress(ValueError):
+            if line.startswith("{"):
                 counts.update(sum(map(Counter, json.loads(line).values()), Counter()))
         return counts
+
+    def new_connections(self) -> Iterator[tuple[str, Event]]:
+        """Yield link and event of every connection through the proxy that began or ended since the last call."""
+        if self.proxy is None:
+            return
+        frontends = {f"{HOST}:{port}": name for name, port in self._rpc.items()}
+        with (self.folder / f"{PROXY}.log").open("rb") as log:
+            log.seek(self._heard)
+            while (line := log.readline()).endswith(b"\n"):
+                self._heard += len(line)
+                event = Event.from_json(line.decode())
+                if event is not None:
+                    yield link_name(event.door.partition(">")[0], frontends[event.upstream]), event
 
     def process(self, name: str) -> Supervised:
         """Return the process of this name."""
@@ -251,12 +264,13 @@ class Rig:
         self.frontends[name] = self._process(name, "clipper_nomad_frontend", settings, self._zygote)
 
     def _mesh_settings(self, name: str) -> dict[str, str]:
-        """Return how a frontend gets to the others: by its doors, and never by what they say of themselves."""
+        """Return how a frontend gets to the others: if there are doors by these, and never by what the others advertise."""
         others = [other for other in self._rpc if other != name]
         if not others:
             return {}
-        doors = [self._doors.get(link_name(name, other)) for other in others]
-        ports = [self._rpc[other] if door is None else door.port for other, door in zip(others, doors, strict=True)]
+        if not self._doors:
+            return {"CLIPPER_PEER_ADDRESSES": ",".join(f"tcp://{HOST}:{self._rpc[other]}" for other in others)}
+        ports = [self._doors[link_name(name, other)].port for other in others]
         return {
             "CLIPPER_PEER_ADDRESSES": ",".join(f"tcp://{HOST}:{port}" for port in ports),
             "CLIPPER_ADVERTISED_RPC_ADDRESS": "ipc:///dev/null/none",
@@ -276,7 +290,7 @@ class Rig:
                 "CLIPPER_MODEL_DIGEST": digest,
                 "CLIPPER_REPLICA_ID": name,
                 "CLIPPER_RPC_ADDRESSES": ",".join(f"tcp://{HOST}:{port}" for port in ports),
-                "CLIPPER_RPC_MODE": "proxy",  # what breaks links must not be gone round
+                "CLIPPER_RPC_MODE": "proxy" if name in self._doors else "direct",  # what breaks links is not gone round
                 **served.settings,
             }
             self.replicas[name] = self._process(name, "clipper_nomad_runtime", settings)

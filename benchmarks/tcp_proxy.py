@@ -1,9 +1,9 @@
 """A TCP proxy that breaks what passes through it: a process of its own between replicas and frontends, and between these.
 
 Each door has a name, a port, and upstreams, to which it hands its connections by turns, as a proxy that balances does. Each
-line on stdin is one Order as JSON; SIGTERM or the end of stdin ends the proxy, which prints as JSON what it did. An
-order is for the connections to one upstream, or to all of them. rig.py starts it and talks to it; acts.py decides what to
-break and when.
+line on stdin is one Order as JSON, for the connections to one upstream or to all of them; each line on stdout, a list, is an
+Event: a connection began or ended. SIGTERM or the end of stdin ends the proxy, which prints as a JSON object what it did.
+rig.py starts it and talks to it; acts.py decides what to break and when.
 
     break     connections end now, by a reset
     cut       the next piece of data in one direction is passed in part, then the connection ends: a message torn in two
@@ -28,6 +28,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from enum import StrEnum
 from typing import cast
 
 _HOST = "127.0.0.1"
+_numbers = itertools.count(1)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing resets
 
 
@@ -85,6 +87,30 @@ class Order:
             sides=tuple(Side(side) for side in values["sides"]),
             upstream=values["upstream"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line on stdout: a connection through the proxy began to pass, or ended."""
+
+    door: str
+    upstream: str
+    number: int  # of the connection, in this life of the proxy
+    is_end: bool
+    at: float  # on the monotonic clock, which all processes share
+
+    def to_json(self) -> str:
+        """Return the event as one line."""
+        return json.dumps([self.door, self.upstream, self.number, self.is_end, self.at])
+
+    @classmethod
+    def from_json(cls, line: str) -> "Event | None":
+        """Return the event in `line`, if it is one."""
+        try:
+            values = json.loads(line)
+        except ValueError:
+            return None
+        return cls(*values) if isinstance(values, list) else None
 
 
 class _End(asyncio.Protocol):
@@ -140,6 +166,7 @@ class _Pair:
         self._door = door
         self.upstream = ""  # chosen when it is dialled first
         self._ends: dict[Side, _End] = {}
+        self._number = 0  # since it passes
         self._is_over = False
         self.cuts: set[Side] = set()
         self.down = _End(self, Side.DOWN)
@@ -152,6 +179,9 @@ class _Pair:
         if side is Side.DOWN:
             self._door.pairs.add(self)
             self._door.dial(self)
+        elif not self._number:
+            self._number = next(_numbers)
+            self._tell(is_end=False)
         self.settle()
 
     def lost(self, end: _End) -> None:
@@ -160,8 +190,7 @@ class _Pair:
 
     def end(self) -> None:
         """End both connections in good order: what was read is written first."""
-        self._is_over = True
-        self._door.pairs.discard(self)
+        self._finish()
         ends, self._ends = self._ends, {}
         for end in ends.values():
             if end.transport is not None:
@@ -169,11 +198,19 @@ class _Pair:
 
     def reset(self) -> None:
         """End both connections at once."""
-        self._is_over = True
-        self._door.pairs.discard(self)
+        self._finish()
         ends, self._ends = self._ends, {}
         for end in ends.values():
             end.reset()
+
+    def _finish(self) -> None:
+        if self._number and not self._is_over:
+            self._tell(is_end=True)
+        self._is_over = True
+        self._door.pairs.discard(self)
+
+    def _tell(self, *, is_end: bool) -> None:
+        print(Event(self._door.name, self.upstream, self._number, is_end, time.monotonic()).to_json(), flush=True)
 
     def splice(self) -> None:
         """Go on with another connection to the upstream."""
@@ -206,8 +243,9 @@ class _Pair:
 class Door:
     """One port, its upstreams, and the pairs between them."""
 
-    def __init__(self, port: int, upstreams: Sequence[str], *, seed: str, turns: Iterator[int]) -> None:
+    def __init__(self, name: str, port: int, upstreams: Sequence[str], *, seed: str, turns: Iterator[int]) -> None:
         """`turns`: common to all doors, as those of one balancer are."""
+        self.name = name
         self.pairs: set[_Pair] = set()
         self.frozen: dict[str, frozenset[Side]] = {}  # by upstream
         self.counts: Counter[str] = Counter()
@@ -323,7 +361,7 @@ def main() -> None:
     arguments = parser.parse_args()
     turns = itertools.count()
     doors = {
-        name: Door(port, upstreams, seed=f"{arguments.seed} {name}", turns=turns)
+        name: Door(name, port, upstreams, seed=f"{arguments.seed} {name}", turns=turns)
         for name, port, upstreams in map(parse_door, arguments.doors)
     }
     asyncio.run(_serve(doors))

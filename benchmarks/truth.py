@@ -118,7 +118,7 @@ class Truth:
         )
         await self._see_the_calm(history, first_number=CALM_FIRST, everywhere=everywhere)
         self._judge.judge_wants(inf)
-        history.wants = self._judge.wants
+        history.wants, history.unfound = self._judge.wants, self._judge.unfound
         history.stood_still_s = round(self._health.stood_still_s, 1)
         history.healthy_share = round(self._looks[True] / max(1, self._looks.total()), 4)
         self._judge_deaths(history)
@@ -193,6 +193,11 @@ class Truth:
             self._judge.judge_wants(now)
 
     def _follow_lives(self) -> None:
+        for link, event in self._rig.new_connections():
+            if event.is_end:
+                self._health.disconnected(link, event.number, event.at)
+            else:
+                self._health.connected(link, event.number, event.at)
         for process in self._rig.processes:
             for death in process.deaths[self._ends_seen[process.name] :]:
                 self._ends_seen[process.name] += 1

@@ -31,6 +31,7 @@ class History:
     deaths: dict[str, int] = field(default_factory=dict)
     wrong: int = 0
     wants: int = 0  # answers that said that there was no replica; each was judged
+    unfound: int = 0  # of them: a replica's way to that very frontend was open, but no dial through the proxy had met it
     healthy_share: float = 0.0  # of the times looked at: a replica was healthy, so that none of those could be
     offence_count: int = 0
     offences: list[str] = field(default_factory=list)
@@ -71,6 +72,7 @@ class History:
             "deaths": self.deaths,
             "recoveries": self.recoveries,
             "no_replica_answers": self.wants,
+            "no_replica_answers_with_an_open_way": self.unfound,
             "healthy_share": self.healthy_share,
             "stood_still_s": self.stood_still_s,
             "relayed": dict(self.relayed),
@@ -89,7 +91,8 @@ class History:
         for title in ("rows", "endings", "explained", "acts", "deaths", "recoveries", "relayed", "offence_kinds"):
             parts += [f"{title}:", *(f"  {name}: {value}" for name, value in values[title].items() if value)]
         parts.append(
-            f"{self.wants} were told that there is no replica, and none was healthy in {1 - self.healthy_share:.4f} of "
+            f"{self.wants} were told that there is no replica ({self.unfound} by a frontend to which one had an open way "
+            f"that its dials had not met), and none was healthy in {1 - self.healthy_share:.4f} of "
             f"the time; the machine stood still for {self.stood_still_s} s"
         )
         parts.append(f"whole again after {self.whole_again_s} s; {self.calm_right:.4f} right in the calm after")

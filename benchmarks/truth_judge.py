@@ -141,6 +141,7 @@ class Judge:
         self.offences: list[str] = []
         self.wrong = 0  # of the offences: answers that belong to another query or version
         self.wants = 0  # answers that said that there was no replica
+        self.unfound = 0  # of these: while the way to a replica was open, and it had not found it
         self._incidents = incidents
         self._health = health
         self._frontends = tuple(frontends)
@@ -193,6 +194,7 @@ class Judge:
         while self._wants and self._wants[0].at + KNOWN_WITHIN_S <= now:
             want = self._wants.popleft()
             witness = self._health.witness(want.uid, want.frontend, want.at)
+            self.unfound += self._health.is_open(want.uid, want.frontend, want.at)
             if witness is not None:
                 self._offend("no connected models, and one was healthy", f"{want.what}; {witness}")
 
