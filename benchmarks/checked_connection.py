@@ -25,6 +25,7 @@ class Owed:
     sent_at: float  # what the timeout counts from
     place: int  # whom it was sent to, of the client's addresses
     is_timed_out: bool = False
+    is_unmet: bool = False  # its connection ended before anything was answered on it: perhaps nobody had taken it
 
 
 class Listener(Protocol):
@@ -63,6 +64,7 @@ class CheckedConnection(asyncio.Protocol):
         self._why_ended = ""
         self._verdict_at_end = Verdict.BROKEN
         self._is_in_answer = False
+        self._is_met = False
 
     @property
     def is_stuck(self) -> bool:
@@ -122,6 +124,7 @@ class CheckedConnection(asyncio.Protocol):
         self._finish(f"{type(exc).__name__}: {exc}" if exc is not None else "it was closed")
         self._transport = None
         for owed in self.owed:
+            owed.is_unmet = not self._is_met
             if not owed.is_timed_out:
                 self._listener.ended(owed, self._verdict_at_end, self._why_ended)
         self.owed.clear()
@@ -132,7 +135,7 @@ class CheckedConnection(asyncio.Protocol):
         """Called by httptools."""
         self._headers = {}
         self._body = []
-        self._is_in_answer = True
+        self._is_in_answer = self._is_met = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools."""

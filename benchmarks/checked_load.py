@@ -133,7 +133,7 @@ class CheckingClient:
             owed.started_at,
             now - owed.started_at,
             detail,
-            owed.place,
+            place=owed.place,
         )
         if owed.is_timed_out:
             self.tally.add_after_timeout(record)
@@ -142,7 +142,7 @@ class CheckingClient:
 
     def ended(self, owed: Owed, verdict: Verdict, detail: str) -> None:
         """See `Listener`."""
-        self._record_unanswered(owed.query, owed.started_at, verdict, detail, place=owed.place)
+        self._record_unanswered(owed.query, owed.started_at, verdict, detail, place=owed.place, is_unmet=owed.is_unmet)
 
     def strayed(self) -> None:
         """See `Listener`."""
@@ -265,7 +265,9 @@ class CheckingClient:
         if self._on_record is not None:
             self._on_record(record)
 
-    def _record_unanswered(self, query: Query, started_at: float, verdict: Verdict, detail: str, *, place: int = -1) -> None:
+    def _record_unanswered(
+        self, query: Query, started_at: float, verdict: Verdict, detail: str, *, place: int = -1, is_unmet: bool = False
+    ) -> None:
         latency_s = time.monotonic() - started_at
         self._record(
             Record(
@@ -276,6 +278,7 @@ class CheckingClient:
                 started_at=started_at,
                 latency_s=latency_s,
                 detail=detail,
+                is_unmet=is_unmet,
                 place=place,
             )
         )

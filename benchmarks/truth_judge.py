@@ -99,12 +99,14 @@ class Incidents:
         """A replica, a link or a peer was killed, stopped, cut or frozen, at this time or until then."""
         insort(self._replica_troubles, at)
 
-    def reason(self, verdict: Verdict, frontend: str, at: float) -> str | None:
+    def reason(self, verdict: Verdict, frontend: str, at: float, *, is_unmet: bool = False) -> str | None:
         """Return why a query to a frontend may have ended so without an answer, or None if nothing explains it."""
         if verdict is Verdict.BROKEN and _is_near(self._frontend_ends[frontend], at, BROKEN_WITHIN_S):
             return "its frontend was killed"
         if verdict is Verdict.TURNED_AWAY and _is_near(self._frontend_drains[frontend], at, DRAINED_WITHIN_S):
             return "its frontend was asked to stop"
+        if verdict is Verdict.BROKEN and is_unmet and _is_near(self._frontend_drains[frontend], at, DRAINED_WITHIN_S):
+            return "it was in line when its frontend, which was asked to stop, stopped listening"
         return None
 
     def explains_loss(self, at: float) -> bool:
@@ -172,7 +174,7 @@ class Judge:
         what = f"number {record.number} ({asked.app.name}) after {record.latency_s:.3f} s: {record.verdict}, {record.detail}"
         frontend = self._frontends[record.place] if record.place >= 0 else ""
         if record.status is None:
-            reason = self._incidents.reason(record.verdict, frontend, ended_at)
+            reason = self._incidents.reason(record.verdict, frontend, ended_at, is_unmet=record.is_unmet)
             if reason is None:
                 self._offend(record.verdict, f"{what}; nothing that was done explains it")
             else:

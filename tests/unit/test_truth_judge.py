@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,17 @@ def test_the_end_of_another_frontend_explains_no_broken_connection() -> None:
     judged.note(record(SINGLE, Verdict.BROKEN, status=None, at=100.1, place=1))
 
     assert judged.offence_kinds == {Verdict.BROKEN: 1}
+
+
+@pytest.mark.parametrize(("is_unmet", "offences"), [(True, 0), (False, 1)])
+def test_a_frontend_that_is_asked_to_stop_may_break_only_what_it_never_answered_on(is_unmet: bool, offences: int) -> None:  # noqa: FBT001
+    incidents = Incidents()
+    incidents.frontend_drained("f0", 100.0)
+    judged = judge_of(incidents)
+
+    judged.note(replace(record(SINGLE, Verdict.BROKEN, status=None, at=100.6), is_unmet=is_unmet))
+
+    assert judged.offence_kinds.total() == offences
 
 
 NO_REPLICA = {
