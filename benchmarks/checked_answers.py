@@ -64,6 +64,8 @@ class Record:
     started_at: float  # closed loop: when it was sent; open loop: when it was due
     latency_s: float  # from there to its end
     detail: str = ""  # what the connection said, or how a reply that was not right began
+    is_unmet: bool = False  # without an answer, as all else on its connection
+    place: int = -1  # which of the client's addresses was asked; -1: none was
 
 
 class Tally:

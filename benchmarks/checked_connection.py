@@ -23,7 +23,9 @@ class Owed:
     query: Query
     started_at: float  # what latency counts from
     sent_at: float  # what the timeout counts from
+    place: int  # whom it was sent to, of the client's addresses
     is_timed_out: bool = False
+    is_unmet: bool = False  # its connection ended before anything was answered on it: perhaps nobody had taken it
 
 
 class Listener(Protocol):
@@ -45,8 +47,9 @@ class Listener(Protocol):
 class CheckedConnection(asyncio.Protocol):
     """See the module. `closed` is done when the connection is over, whoever ended it."""
 
-    def __init__(self, listener: Listener, *, host: str, index: int) -> None:
+    def __init__(self, listener: Listener, *, host: str, index: int, place: int = 0) -> None:
         self.index = index
+        self.place = place
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.owed: deque[Owed] = deque()
         self.depth = 1  # how many answers may be owed just now; the client's, kept here for it
@@ -61,6 +64,7 @@ class CheckedConnection(asyncio.Protocol):
         self._why_ended = ""
         self._verdict_at_end = Verdict.BROKEN
         self._is_in_answer = False
+        self._is_met = False
 
     @property
     def is_stuck(self) -> bool:
@@ -71,7 +75,7 @@ class CheckedConnection(asyncio.Protocol):
         """Send queries, each with the time its latency counts from, in one write."""
         parts = []
         for query, started_at in queries:
-            self.owed.append(Owed(query, started_at, now))
+            self.owed.append(Owed(query, started_at, now, self.place))
             parts.append(self._encode(query))
         if self._transport is not None and parts:
             self._transport.write(b"".join(parts))
@@ -120,6 +124,7 @@ class CheckedConnection(asyncio.Protocol):
         self._finish(f"{type(exc).__name__}: {exc}" if exc is not None else "it was closed")
         self._transport = None
         for owed in self.owed:
+            owed.is_unmet = not self._is_met
             if not owed.is_timed_out:
                 self._listener.ended(owed, self._verdict_at_end, self._why_ended)
         self.owed.clear()
@@ -130,7 +135,7 @@ class CheckedConnection(asyncio.Protocol):
         """Called by httptools."""
         self._headers = {}
         self._body = []
-        self._is_in_answer = True
+        self._is_in_answer = self._is_met = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools."""

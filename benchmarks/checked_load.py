@@ -23,6 +23,7 @@ _SWEEP_S = 0.02  # how finely timeouts are seen
 _PACE_S = 0.001  # how finely the open loop sends: at 10,000 a second, ten queries at a time
 _REDIAL_S = (0.01, 0.02, 0.05, 0.1, 0.2)  # a restarted server is met again within a fifth of a second
 _CONNECT_S = 2.0
+_ROAM_BY = 8  # of so many connections in a row, the same share roams
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a client loads: connection i goes to address i modulo their number."""
+    """How a client loads: connection i goes to address i modulo their number, if it does not roam."""
 
     connections: int = 64
     pipelining_share: float = 0.5  # of the connections
     max_pipeline: int = 8  # a pipelining connection owes 1 to this many answers, chosen anew for each burst
     timeout_s: float = 10.0  # after it was sent, a query without answer is recorded as unanswered
     linger_s: float = 1.0  # a connection that owes only such answers is kept this long: they are checked if they do come
+    roaming_share: float = 0.0  # of the connections: those go to another address when theirs breaks or refuses them
     seed: int = 1
 
 
@@ -131,6 +133,7 @@ class CheckingClient:
             owed.started_at,
             now - owed.started_at,
             detail,
+            place=owed.place,
         )
         if owed.is_timed_out:
             self.tally.add_after_timeout(record)
@@ -139,7 +142,7 @@ class CheckingClient:
 
     def ended(self, owed: Owed, verdict: Verdict, detail: str) -> None:
         """See `Listener`."""
-        self._record_unanswered(owed.query, owed.started_at, verdict, detail)
+        self._record_unanswered(owed.query, owed.started_at, verdict, detail, place=owed.place, is_unmet=owed.is_unmet)
 
     def strayed(self) -> None:
         """See `Listener`."""
@@ -197,12 +200,12 @@ class CheckingClient:
             await asyncio.sleep(_SWEEP_S)
 
     async def _keep_connected(self, index: int) -> None:
-        address = self._addresses[index % len(self._addresses)]
+        place = index % len(self._addresses)
         loop = asyncio.get_running_loop()
-        host = f"{address.host}:{address.port}"
         failures = 0
         while True:
-            connection = CheckedConnection(self, host=host, index=index)
+            address = self._addresses[place]
+            connection = CheckedConnection(self, host=f"{address.host}:{address.port}", index=index, place=place)
             try:
                 async with asyncio.timeout(_CONNECT_S):
                     await loop.create_connection(partial(_same, connection), address.host, address.port)
@@ -210,6 +213,7 @@ class CheckingClient:
                 self.tally.failed_connects += 1
                 await asyncio.sleep(_REDIAL_S[min(failures, len(_REDIAL_S) - 1)])
                 failures += 1
+                place = self._next_place(index, place)
                 continue
             failures = 0
             self.tally.connects += 1
@@ -219,7 +223,14 @@ class CheckingClient:
                 await connection.closed
             finally:
                 del self._open[index]
+            place = self._next_place(index, place)
             await asyncio.sleep(_REDIAL_S[0])  # a server that accepts and closes must not make this a busy loop
+
+    def _next_place(self, index: int, place: int) -> int:
+        """Return where a connection is made anew: by turns roams one here and one there, so that each place keeps some."""
+        if len(self._addresses) == 1 or index % _ROAM_BY >= self._shape.roaming_share * _ROAM_BY:
+            return place
+        return (place + self._random.randrange(1, len(self._addresses))) % len(self._addresses)
 
     async def _sweep(self) -> None:
         shape = self._shape
@@ -254,10 +265,22 @@ class CheckingClient:
         if self._on_record is not None:
             self._on_record(record)
 
-    def _record_unanswered(self, query: Query, started_at: float, verdict: Verdict, detail: str) -> None:
+    def _record_unanswered(
+        self, query: Query, started_at: float, verdict: Verdict, detail: str, *, place: int = -1, is_unmet: bool = False
+    ) -> None:
         latency_s = time.monotonic() - started_at
         self._record(
-            Record(query.number, verdict, None, is_late=False, started_at=started_at, latency_s=latency_s, detail=detail)
+            Record(
+                query.number,
+                verdict,
+                None,
+                is_late=False,
+                started_at=started_at,
+                latency_s=latency_s,
+                detail=detail,
+                is_unmet=is_unmet,
+                place=place,
+            )
         )
 
 

@@ -1,125 +1,25 @@
-"""What befalls a system under test: a schedule of faults, made from a seed (pure), and the Nemesis that carries it out.
+"""Carries out what befalls a system under test: signals to its processes, orders to its proxy, clients that vanish.
 
-`schedule` yields Acts without end; the same seed yields the same ones. The Nemesis does them at their time, ends those that
-last, keeps what it did and when, and measures how long the system took to be whole again.
+What is done, and when, is decided in acts.py. The Nemesis does it at its time, ends what lasts, and tells of each act
+before it is felt.
 """
 
 import asyncio
-import random
 import signal
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 
+from benchmarks.acts import KILLS, RESTARTS, STOPS, Act, Done, Kind, deeds_of
 from benchmarks.rig import Rig
 from benchmarks.supervised import Supervised
-from benchmarks.tcp_proxy import Deed, Order, Side
+from benchmarks.tcp_proxy import UNDONE_BY
 
-
-class Kind(StrEnum):
-    """What can be done."""
-
-    KILL_REPLICA = "kill -9 of a replica"
-    STOP_REPLICA = "SIGSTOP of a replica"
-    RESTART_REPLICA = "SIGTERM of a replica"
-    KILL_FRONTEND = "kill -9 of a frontend"
-    STOP_FRONTEND = "SIGSTOP of a frontend"
-    RESTART_FRONTEND = "SIGTERM of a frontend"
-    BREAK_LINK = "link broken"
-    CUT_LINK = "link cut in the middle of a message"
-    FREEZE_LINK = "link frozen"
-    SPLICE_LINK = "link spliced"
-    VANISH = "clients vanish"
-
-
-# How often each is done, of their sum. What ends a frontend is seldom: nothing else can happen while there is none.
-WEIGHTS = {
-    Kind.KILL_REPLICA: 5,
-    Kind.STOP_REPLICA: 4,
-    Kind.RESTART_REPLICA: 2,
-    Kind.KILL_FRONTEND: 2,
-    Kind.STOP_FRONTEND: 2,
-    Kind.RESTART_FRONTEND: 1,
-    Kind.BREAK_LINK: 4,
-    Kind.CUT_LINK: 6,
-    Kind.FREEZE_LINK: 4,
-    Kind.SPLICE_LINK: 4,
-    Kind.VANISH: 4,
-}
-LONGEST_STOP_S = {Kind.STOP_REPLICA: 4.0, Kind.STOP_FRONTEND: 1.0, Kind.FREEZE_LINK: 4.0}  # links are lost after 2.5 s
-_ON_REPLICAS = (Kind.KILL_REPLICA, Kind.STOP_REPLICA, Kind.RESTART_REPLICA)
-_ON_FRONTENDS = (Kind.KILL_FRONTEND, Kind.STOP_FRONTEND, Kind.RESTART_FRONTEND)
-_RESTARTS = (Kind.RESTART_REPLICA, Kind.RESTART_FRONTEND)
-_SIGNALS = {
-    Kind.KILL_REPLICA: signal.SIGKILL,
-    Kind.KILL_FRONTEND: signal.SIGKILL,
-    Kind.RESTART_REPLICA: signal.SIGTERM,
-    Kind.RESTART_FRONTEND: signal.SIGTERM,
-    Kind.STOP_REPLICA: signal.SIGSTOP,
-    Kind.STOP_FRONTEND: signal.SIGSTOP,
-}
-_DEEDS = {
-    Kind.BREAK_LINK: Deed.BREAK,
-    Kind.CUT_LINK: Deed.CUT,
-    Kind.FREEZE_LINK: Deed.FREEZE,
-    Kind.SPLICE_LINK: Deed.SPLICE,
-}
 _VANISHING = 8  # clients at a time
 _CONNECT_S = 0.5
 _RESET = struct.pack("ii", 1, 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """What there is to do it to, by name."""
-
-    frontends: Sequence[str]
-    replicas: Sequence[str]
-    links: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """One fault. `at_s` counts from the start; `for_s` is how long it lasts, 0 if it is over at once."""
-
-    at_s: float
-    kind: Kind
-    target: str
-    for_s: float = 0.0
-    sides: tuple[Side, ...] = tuple(Side)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """An act that was carried out. Times are of the monotonic clock."""
-
-    act: Act
-    began_at: float
-    ends_at: float
-
-
-def schedule(seed: int, targets: Targets, *, mean_gap_s: float, only: Collection[Kind] = ()) -> Iterator[Act]:
-    """Yield acts in the order of their times, without end; `only` of these kinds, if any are named."""
-    chance = random.Random(seed)
-    kinds, weights = zip(*((kind, weight) for kind, weight in WEIGHTS.items() if not only or kind in only), strict=True)
-    at_s = 0.0
-    while True:
-        at_s += chance.expovariate(1 / mean_gap_s)
-        kind = chance.choices(kinds, weights)[0]
-        if kind in _ON_REPLICAS:
-            target = chance.choice(targets.replicas)
-        elif kind in _ON_FRONTENDS or kind is Kind.VANISH:
-            target = chance.choice(targets.frontends)
-        else:
-            target = chance.choice(targets.links)
-        longest_s = LONGEST_STOP_S.get(kind, 0.0)
-        for_s = longest_s * chance.random() ** 2  # short ones more often
-        sides = chance.choice([(Side.UP,), (Side.DOWN,), tuple(Side)])
-        yield Act(at_s=at_s, kind=kind, target=target, for_s=for_s, sides=sides)
 
 
 class Nemesis:
@@ -134,6 +34,7 @@ class Nemesis:
         self._told = told
         self._vanishing = vanishing
         self._lasting: dict[asyncio.TimerHandle, Callable[[], object]] = {}  # what ends the acts that last
+        self._stopped: Counter[int] = Counter()  # by pid: how many stops last
 
     async def run(self) -> None:
         """Do one act after the other until cancelled; what lasts is ended then."""
@@ -153,29 +54,51 @@ class Nemesis:
         """Nothing: it keeps to its schedule, whatever is answered."""
 
     def _do(self, act: Act) -> None:
-        if act.kind in _RESTARTS and self._process(act.target).is_ending:
+        if self._is_out_of_place(act):
             return
         began_at = time.monotonic()
         self._told(Done(act, began_at, began_at + act.for_s))  # before it is felt
         self.counts[act.kind] += 1
-        if act.kind in _SIGNALS:
-            self._signal(act, _SIGNALS[act.kind])
-        elif act.kind in _DEEDS:
-            deed = _DEEDS[act.kind]
-            self._rig.order(Order(link=act.target, deed=deed, sides=act.sides))
-            if deed is Deed.FREEZE:
-                self._end_after(act.for_s, lambda: self._rig.order(Order(link=act.target, deed=Deed.THAW)))
-        else:
+        if act.kind is Kind.VANISH:
             self._vanish(list(self._rig.frontends).index(act.target))
+        elif act.links:
+            self._order(act)
+        else:
+            self._signal(act)
 
-    def _signal(self, act: Act, number: signal.Signals) -> None:
-        process = self._process(act.target)
-        pid = process.send(number)
-        if number is signal.SIGSTOP and pid is not None:
-            self._end_after(act.for_s, lambda: process.send(signal.SIGCONT, only=pid))
+    def _is_out_of_place(self, act: Act) -> bool:
+        """Whether an end in good order would be made another by this: asked for twice, or while nothing can go on."""
+        if act.kind not in RESTARTS | STOPS:
+            return False
+        process = self._rig.process(act.target)
+        return process.is_ending or bool(process.pid is not None and self._stopped[process.pid])
 
-    def _process(self, name: str) -> Supervised:
-        return (self._rig.frontends | self._rig.replicas)[name]
+    def _order(self, act: Act) -> None:
+        for link in act.links:
+            for deed in deeds_of(act.kind):
+                self._rig.order(link, deed, act.sides)
+        undoings = [UNDONE_BY[deed] for deed in deeds_of(act.kind) if deed in UNDONE_BY]
+        if undoings:
+            self._end_after(act.for_s, lambda: [self._rig.order(link, deed) for link in act.links for deed in undoings])
+
+    def _signal(self, act: Act) -> None:
+        process = self._rig.process(act.target)
+        if act.kind in STOPS:
+            self._stop(process, act.for_s)
+        else:
+            process.send(signal.SIGKILL if act.kind in KILLS else signal.SIGTERM)
+
+    def _stop(self, process: Supervised, for_s: float) -> None:
+        pid = process.send(signal.SIGSTOP)
+        if pid is None:
+            return
+        self._stopped[pid] += 1
+
+        def go_on() -> None:
+            self._stopped[pid] -= 1
+            process.send(signal.SIGCONT, only=pid)
+
+        self._end_after(for_s, go_on)
 
     def _end_after(self, seconds: float, end: Callable[[], object]) -> None:
         def ended() -> None:

@@ -5,61 +5,64 @@ what only delays it). A frontend is back with the first right answer after its e
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.nemesis import Done, Kind
+from benchmarks.acts import ON_FRONTENDS, Done, Kind
 
-_ENDS_SESSION = {Kind.KILL_REPLICA, Kind.RESTART_REPLICA, Kind.BREAK_LINK}
-_DELAYS = {Kind.STOP_REPLICA, Kind.FREEZE_LINK}
-_ENDS_FRONTEND = {Kind.KILL_FRONTEND, Kind.RESTART_FRONTEND, Kind.STOP_FRONTEND}
+_ENDS_SESSION = {Kind.KILL_REPLICA, Kind.RESTART_REPLICA, Kind.BREAK_LINK, Kind.CUT_OFF, Kind.MOVE_UPSTREAM}
+_DELAYS = {Kind.STOP_REPLICA, Kind.FREEZE_LINK, Kind.BLACK_HOLE}
 
 
 @dataclass(frozen=True, slots=True)
 class _Awaited:
     kind: Kind
     since: float
-    session: tuple[int, int]  # the frontend's pid and the replica's number there
+    session: tuple[int, int] = (0, 0)  # the frontend's pid and the replica's number there
 
 
 class Recoveries:
     """Times by kind of fault. A fault of what has not come back from one before starts the wait anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, frontends: Sequence[str]) -> None:
         self.seconds: defaultdict[Kind, list[float]] = defaultdict(list)
-        self._replicas: dict[str, _Awaited] = {}
-        self._frontend: _Awaited | None = None
+        self._names = tuple(frontends)
+        self._frontends: dict[str, _Awaited] = {}
+        self._replicas: dict[str, _Awaited] = {}  # by link
         self._sessions: dict[str, tuple[int, int]] = {}
 
     def told(self, done: Done) -> None:
         """An act was carried out."""
-        kind = done.act.kind
-        if kind in _ENDS_FRONTEND:
-            self._frontend = _Awaited(kind, done.ends_at, (0, 0))
-        elif kind in _ENDS_SESSION or kind in _DELAYS:
-            replica = done.act.target.partition(">")[0]
-            self._replicas[replica] = _Awaited(kind, done.ends_at, self._sessions.get(replica, (0, 0)))
+        act = done.act
+        if act.kind in ON_FRONTENDS:
+            self._frontends[act.target] = _Awaited(act.kind, done.ends_at)
+        elif act.kind in _ENDS_SESSION or act.kind in _DELAYS:
+            for link in act.links or [f"{act.target}>{frontend}" for frontend in self._names]:
+                if link.partition(">")[0] not in self._names:
+                    self._replicas[link] = _Awaited(act.kind, done.ends_at, self._sessions.get(link, (0, 0)))
 
-    def answered_right(self, sent_at: float, at: float) -> None:
-        """A right answer came to a query that was sent at that time."""
-        if self._frontend is not None and sent_at > self._frontend.since:
-            self.seconds[self._frontend.kind].append(at - self._frontend.since)
-            self._frontend = None
+    def answered_right(self, frontend: str, sent_at: float, at: float) -> None:
+        """A right answer of a frontend came to a query that was sent at that time."""
+        awaited = self._frontends.get(frontend)
+        if awaited is not None and sent_at > awaited.since:
+            self.seconds[awaited.kind].append(at - awaited.since)
+            del self._frontends[frontend]
 
-    def reported(self, report: dict[str, Any], asked_at: float) -> None:
+    def reported(self, frontend: str, report: dict[str, Any], asked_at: float) -> None:
         """A frontend reported."""
         for row in report["replicas"]:
             if row["state"] != "ready":
                 continue
-            name, session = row["replica"], (report["pid"], row["id"])
-            awaited = self._replicas.get(name)
-            self._sessions[name] = session
+            link, session = f"{row['replica']}>{frontend}", (report["pid"], row["id"])
+            awaited = self._replicas.get(link)
+            self._sessions[link] = session
             if awaited is None or asked_at < awaited.since:
                 continue
             if awaited.kind in _DELAYS or session != awaited.session:
                 self.seconds[awaited.kind].append(asked_at - awaited.since)
-                del self._replicas[name]
+                del self._replicas[link]
 
     def table(self) -> dict[str, dict[str, float]]:
         """Return count, median and most by kind."""

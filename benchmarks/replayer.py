@@ -5,7 +5,9 @@ and when a batch passes whose number and count an older result has, from another
 that result is sent first, on the open session: it fits in all but epoch and session. Each true result passes twice. A
 frontend must drop and count every replayed one.
 
-Links, ports and counts as in tcp_proxy.py; there are no orders. Run: python -m benchmarks.replayer iris-1-0=127.0.0.1:7000
+Doors and counts as in tcp_proxy.py, each door with one upstream; there are no orders.
+
+Run: python -m benchmarks.replayer iris-1-0@20001=127.0.0.1:7000
 """
 
 import argparse
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from benchmarks.tcp_proxy import parse_door
 from clipper_nomad.protocol.wire import MessageType, header_of
 
 _HOST = "127.0.0.1"
@@ -37,7 +40,7 @@ class Kept:
 class Relay:
     """One link: a ROUTER for its replica, a DEALER to its frontend. Both end with the frontend's connection."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], upstream: str, poller: zmq.Poller) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], port: int, upstream: str, poller: zmq.Poller) -> None:
         self.counts: Counter[str] = Counter()
         self.kept: deque[Kept] = deque(maxlen=_KEPT)
         self.others: list[Relay] = []
@@ -47,18 +50,18 @@ class Relay:
         self._peer = b""
         self._dealer: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
-        self._router = self._listen(0)
-        self.port = int(self._router.get_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        self._port = port
+        self._router = self._listen()
 
     def sockets(self) -> list[zmq.Socket[bytes]]:
         """Return what this link waits for."""
         return [each for each in (self._router, self._dealer, self._monitor) if each is not None]
 
-    def _listen(self, port: int) -> zmq.Socket[bytes]:
+    def _listen(self) -> zmq.Socket[bytes]:
         router = self._context.socket(zmq.ROUTER)
         for option, value in _HEARTBEAT.items():
             router.setsockopt(option, value)
-        router.bind(f"tcp://{_HOST}:{port or '*'}")
+        router.bind(f"tcp://{_HOST}:{self._port}")
         self._poller.register(router, zmq.POLLIN)
         return router
 
@@ -87,7 +90,7 @@ class Relay:
         self._router.close(0)
         while True:
             try:
-                self._router = self._listen(self.port)
+                self._router = self._listen()
             except zmq.ZMQError:  # the old one is still being closed
                 continue
             return
@@ -134,14 +137,13 @@ def main() -> None:
     """Relay until stdin ends."""
     parser = argparse.ArgumentParser(description="A relay of the model channel that replays old results.")
     parser.add_argument("--seed", default="0", help="not used: as tcp_proxy.py")
-    parser.add_argument("links", nargs="+", metavar="NAME=HOST:PORT")
+    parser.add_argument("doors", nargs="+", metavar="NAME@PORT=HOST:PORT")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     poller = zmq.Poller()
-    pairs = (text.partition("=") for text in parser.parse_args().links)
-    relays = {name: Relay(context, upstream, poller) for name, _, upstream in pairs}
+    doors = map(parse_door, parser.parse_args().doors)
+    relays = {name: Relay(context, port, upstreams[0], poller) for name, port, upstreams in doors}
     for relay in relays.values():
         relay.others = [other for other in relays.values() if other is not relay]
-    print(json.dumps({name: relay.port for name, relay in relays.items()}), flush=True)
     poller.register(sys.stdin.fileno(), zmq.POLLIN)
     while True:
         ready = dict(poller.poll())

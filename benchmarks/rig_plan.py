@@ -22,13 +22,13 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is served, by how many frontends."""
+    """What is served, by how many frontends. Several know each other."""
 
     apps: Sequence[App]
     served: Sequence[Served]
     current: Mapping[str, str]  # model → version
     frontends: int = 1
-    proxy: str | None = "tcp_proxy"  # what stands between replicas and frontends: the module of benchmarks/, or nothing
+    proxy: str | None = "tcp_proxy"  # what stands before the model channels: the module of benchmarks/, or nothing
     inherited: bool = False  # frontends get their listening socket from the rig, which holds it while there is none
     forked: bool = False  # frontends start in milliseconds, by zygote.py, and without a pause
     seed: int = 0
@@ -48,6 +48,6 @@ class Plan:
         )
 
 
-def link_name(replica: str, frontend: str) -> str:
-    """Return the name of the link from a replica to a frontend."""
-    return f"{replica}>{frontend}"
+def link_name(dials: str, frontend: str) -> str:
+    """Return the name of the link from a replica, or another frontend, to a frontend."""
+    return f"{dials}>{frontend}"

@@ -22,7 +22,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks import truth_queries
-from benchmarks.nemesis import Act, Done, Kind
+from benchmarks.acts import Act, Done, Kind
 from benchmarks.rig import Rig
 from benchmarks.rig_plan import Plan
 from benchmarks.truth import Told, Truth

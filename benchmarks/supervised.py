@@ -4,11 +4,12 @@ rig.py owns a number of them and calls `look` often; who ended a process, and wh
 judges of a test.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,12 @@ class Supervised:
         log: Path,
         zygote: Zygote | None = None,
         pass_fds: Sequence[int] = (),
+        orders: Callable[[], Iterable[str]] | None = None,
     ) -> None:
-        """`zygote`: who forks it, instead of the command, and it starts again without a pause."""
+        """`zygote`: who forks it, instead of the command, and it starts again without a pause.
+
+        `orders`: the lines that each life gets on stdin first; `tell` sends more. Without it stdin is empty.
+        """
         self.name = name
         self.restarts = True
         self.deaths: list[Death] = []
@@ -54,6 +59,7 @@ class Supervised:
         self._log = log
         self._zygote = zygote
         self._pass_fds = pass_fds
+        self._orders = orders
         self._process: subprocess.Popen[bytes] | Forked | None = None
         self._signal_sent = 0
         self._start_at = 0.0
@@ -84,9 +90,10 @@ class Supervised:
                     self._command,
                     env=dict(self._environment),
                     cwd=self._log.parent,  # not the project's root: nothing is imported from there by accident
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL if self._orders is None else subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    bufsize=0,  # of stdin: an order is there at once, or nobody is
                     start_new_session=True,
                     pass_fds=self._pass_fds,
                     preexec_fn=end_with_parent,  # noqa: PLW1509  # one call of the kernel, no lock
@@ -94,6 +101,14 @@ class Supervised:
         self._signal_sent = 0
         self.starts += 1
         self.started_at = time.monotonic()
+        for line in self._orders() if self._orders is not None else ():
+            self.tell(line)
+
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin; nobody reads it if it has ended."""
+        if isinstance(self._process, subprocess.Popen) and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line.encode())
 
     def look(self, now: float) -> None:
         """Note a death, and start again when the pause after it is over."""
@@ -101,6 +116,8 @@ class Supervised:
             code = self._process.poll()
             if code is None:
                 return
+            if isinstance(self._process, subprocess.Popen) and self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
             self.deaths.append(Death(self.name, now, code, self._signal_sent))
             self._pause_s = FIRST_PAUSE_S if now - self.started_at > STEADY_S else min(2 * self._pause_s, LONGEST_PAUSE_S)
@@ -118,9 +135,18 @@ class Supervised:
         return self._process.pid
 
     def end(self) -> None:
-        """Kill it for good, and wait for that."""
+        """End it for good, and wait for that: in good order if it reads stdin, else by a kill."""
         self.restarts = False
         if self._process is not None:
+            if isinstance(self._process, subprocess.Popen) and self._process.stdin is not None:
+                self._close_stdin(self._process)
             self._process.kill()
             self._process.wait(END_S)
             self._process = None
+
+    @staticmethod
+    def _close_stdin(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)

@@ -1,49 +1,64 @@
-"""A TCP proxy that breaks what passes through it: a process of its own between replicas and frontends.
+"""A TCP proxy that breaks what passes through it: a process of its own between replicas and frontends, and between these.
 
-Each link has a name, a port of its own and an upstream. The first line on stdout is JSON, link → port; then each line on
-stdin is one Order as JSON; the end of stdin ends the proxy, which prints as JSON what it did. rig.py starts it and talks to
-it; nemesis.py decides what to break and when.
+Each door has a name, a port, and upstreams, to which it hands its connections by turns, as a proxy that balances does. Each
+line on stdin is one Order as JSON, for the connections to one upstream or to all of them; each line on stdout, a list, is an
+Event: a connection began or ended. SIGTERM or the end of stdin ends the proxy, which prints as a JSON object what it did.
+rig.py starts it and talks to it; acts.py decides what to break and when.
 
-    break     the link's connections end now, by a reset
+    break     connections end now, by a reset
     cut       the next piece of data in one direction is passed in part, then the connection ends: a message torn in two
     freeze    nothing passes in the given directions, both ends stay connected: a partition, which delays and loses nothing
     thaw      what waited passes: late, after all
+    refuse    connections end now, and new ones at once: a partition that is seen
+    admit     they do not any more
     splice    a new connection to the upstream behind the back of the old one's other end, in the middle of its stream
-    upstream  connections made from now on go elsewhere
+    remove    the upstream gets no new connections
+    add       it does again
 
-Run: python -m benchmarks.tcp_proxy --seed 7 iris-1-0=127.0.0.1:7000
+Run: python -m benchmarks.tcp_proxy --seed 7 iris-1-0@20001=127.0.0.1:7000,127.0.0.1:7001
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import random
+import signal
 import socket
 import struct
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import cast
 
 _HOST = "127.0.0.1"
+_numbers = itertools.count(1)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: closing resets
 
 
 class Deed(StrEnum):
-    """What can be done to a link."""
+    """What can be done to connections."""
 
     BREAK = "break"
     CUT = "cut"
     FREEZE = "freeze"
     THAW = "thaw"
+    REFUSE = "refuse"
+    ADMIT = "admit"
     SPLICE = "splice"
-    UPSTREAM = "upstream"
+    REMOVE = "remove"
+    ADD = "add"
+
+
+UNDONE_BY = {Deed.FREEZE: Deed.THAW, Deed.REFUSE: Deed.ADMIT, Deed.REMOVE: Deed.ADD}
 
 
 class Side(StrEnum):
-    """Where data comes from: the replica's end, which dials, or the frontend's."""
+    """Where data comes from: the end that dials, or the upstream's."""
 
     DOWN = "down"
     UP = "up"
@@ -53,10 +68,10 @@ class Side(StrEnum):
 class Order:
     """One line on stdin."""
 
-    link: str
+    door: str
     deed: Deed
     sides: tuple[Side, ...] = tuple(Side)  # cut and freeze: data from where
-    upstream: str = ""  # upstream: the new host:port
+    upstream: str = ""  # host:port; all of the door's without it
 
     def to_json(self) -> str:
         """Return the order as one line."""
@@ -67,11 +82,35 @@ class Order:
         """Return the order in `line`. Raises: ValueError, TypeError, KeyError."""
         values = json.loads(line)
         return cls(
-            link=values["link"],
+            door=values["door"],
             deed=Deed(values["deed"]),
             sides=tuple(Side(side) for side in values["sides"]),
             upstream=values["upstream"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line on stdout: a connection through the proxy began to pass, or ended."""
+
+    door: str
+    upstream: str
+    number: int  # of the connection, in this life of the proxy
+    is_end: bool
+    at: float  # on the monotonic clock, which all processes share
+
+    def to_json(self) -> str:
+        """Return the event as one line."""
+        return json.dumps([self.door, self.upstream, self.number, self.is_end, self.at])
+
+    @classmethod
+    def from_json(cls, line: str) -> "Event | None":
+        """Return the event in `line`, if it is one."""
+        try:
+            values = json.loads(line)
+        except ValueError:
+            return None
+        return cls(*values) if isinstance(values, list) else None
 
 
 class _End(asyncio.Protocol):
@@ -121,11 +160,13 @@ class _End(asyncio.Protocol):
 
 
 class _Pair:
-    """A connection of a replica, and the one to its frontend."""
+    """A connection of whoever dialled, and the one to an upstream."""
 
-    def __init__(self, link: "Link") -> None:
-        self._link = link
+    def __init__(self, door: "Door") -> None:
+        self._door = door
+        self.upstream = ""  # chosen when it is dialled first
         self._ends: dict[Side, _End] = {}
+        self._number = 0  # since it passes
         self._is_over = False
         self.cuts: set[Side] = set()
         self.down = _End(self, Side.DOWN)
@@ -136,8 +177,11 @@ class _Pair:
             return
         self._ends[side] = end
         if side is Side.DOWN:
-            self._link.pairs.add(self)
-            self._link.dial(self)
+            self._door.pairs.add(self)
+            self._door.dial(self)
+        elif not self._number:
+            self._number = next(_numbers)
+            self._tell(is_end=False)
         self.settle()
 
     def lost(self, end: _End) -> None:
@@ -146,8 +190,7 @@ class _Pair:
 
     def end(self) -> None:
         """End both connections in good order: what was read is written first."""
-        self._is_over = True
-        self._link.pairs.discard(self)
+        self._finish()
         ends, self._ends = self._ends, {}
         for end in ends.values():
             if end.transport is not None:
@@ -155,11 +198,19 @@ class _Pair:
 
     def reset(self) -> None:
         """End both connections at once."""
-        self._is_over = True
-        self._link.pairs.discard(self)
+        self._finish()
         ends, self._ends = self._ends, {}
         for end in ends.values():
             end.reset()
+
+    def _finish(self) -> None:
+        if self._number and not self._is_over:
+            self._tell(is_end=True)
+        self._is_over = True
+        self._door.pairs.discard(self)
+
+    def _tell(self, *, is_end: bool) -> None:
+        print(Event(self._door.name, self.upstream, self._number, is_end, time.monotonic()).to_json(), flush=True)
 
     def splice(self) -> None:
         """Go on with another connection to the upstream."""
@@ -167,16 +218,16 @@ class _Pair:
         if up is not None:
             up.reset()
             self.settle()
-            self._link.dial(self)
+            self._door.dial(self)
 
     def forward(self, side: Side, data: bytes) -> None:
         other = self._ends.get(Side.UP if side is Side.DOWN else Side.DOWN)
         if other is None or other.transport is None:
             return  # it was being lost, or spliced, while this came
-        self._link.counts["bytes"] += len(data)
+        self._door.counts["bytes"] += len(data)
         if side in self.cuts:
-            self._link.counts["cut"] += 1
-            other.transport.write(data[: self._link.random.randrange(len(data))])
+            self._door.counts["cut"] += 1
+            other.transport.write(data[: self._door.random.randrange(len(data))])
             self.end()
             return
         other.transport.write(data)
@@ -185,27 +236,32 @@ class _Pair:
         """Read on each side only if what is read can go on."""
         for side, end in self._ends.items():
             other = self._ends.get(Side.UP if side is Side.DOWN else Side.DOWN)
-            end.read(wanted=other is not None and not other.is_blocked and side not in self._link.frozen)
+            is_frozen = side in self._door.frozen.get(self.upstream, ())
+            end.read(wanted=other is not None and not other.is_blocked and not is_frozen)
 
 
-class Link:
-    """One port, one upstream, and the pairs between them."""
+class Door:
+    """One port, its upstreams, and the pairs between them."""
 
-    def __init__(self, upstream: str, seed: str) -> None:
-        self.upstream = upstream
+    def __init__(self, name: str, port: int, upstreams: Sequence[str], *, seed: str, turns: Iterator[int]) -> None:
+        """`turns`: common to all doors, as those of one balancer are."""
+        self.name = name
         self.pairs: set[_Pair] = set()
-        self.frozen: frozenset[Side] = frozenset()
+        self.frozen: dict[str, frozenset[Side]] = {}  # by upstream
         self.counts: Counter[str] = Counter()
         self.random = random.Random(seed)
+        self._port = port
+        self._all = tuple(upstreams)
+        self._in_use = list(upstreams)
+        self._refused: set[str] = set()
+        self._turns = turns
         self._dials: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def listen(self) -> int:
-        """Take connections from now on, and return the port."""
+    async def listen(self) -> None:
+        """Take connections from now on."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Pair(self).down, _HOST, 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        self._server = await loop.create_server(lambda: _Pair(self).down, _HOST, self._port)
 
     def close(self) -> None:
         """End everything."""
@@ -217,14 +273,20 @@ class Link:
             pair.reset()
 
     def dial(self, pair: _Pair) -> None:
-        """Connect `pair` to the upstream."""
+        """Connect `pair` to the upstream whose turn it is, or to its own again."""
+        if not pair.upstream and self._in_use:
+            pair.upstream = self._in_use[next(self._turns) % len(self._in_use)]
+        if not pair.upstream or pair.upstream in self._refused:
+            self.counts["refused"] += 1
+            pair.reset()
+            return
         self.counts["dials"] += 1
         task = asyncio.create_task(self._dial(pair))
         self._dials.add(task)
         task.add_done_callback(self._dials.discard)
 
     async def _dial(self, pair: _Pair) -> None:
-        host, _, port = self.upstream.rpartition(":")
+        host, _, port = pair.upstream.rpartition(":")
         try:
             await asyncio.get_running_loop().create_connection(lambda: _End(pair, Side.UP), host, int(port))
         except OSError:
@@ -232,51 +294,77 @@ class Link:
             pair.reset()
 
     def obey(self, order: Order) -> None:
-        """Do what `order` says to every connection of this link."""
+        """Do what `order` says, to the connections of its upstream and to those to come."""
         self.counts[order.deed] += 1
+        for upstream in (order.upstream,) if order.upstream else self._all:
+            self._change(upstream, order)
+        for pair in list(self.pairs):
+            if not order.upstream or pair.upstream == order.upstream:
+                self._do(pair, order)
+
+    def _change(self, upstream: str, order: Order) -> None:
         match order.deed:
             case Deed.FREEZE:
-                self.frozen = frozenset(order.sides)
+                self.frozen[upstream] = frozenset(order.sides)
             case Deed.THAW:
-                self.frozen = frozenset()
-            case Deed.UPSTREAM:
-                self.upstream = order.upstream
-        for pair in list(self.pairs):
-            match order.deed:
-                case Deed.BREAK:
-                    pair.reset()
-                case Deed.CUT:
-                    pair.cuts |= set(order.sides)
-                case Deed.FREEZE | Deed.THAW:
-                    pair.settle()
-                case Deed.SPLICE:
-                    pair.splice()
+                self.frozen.pop(upstream, None)
+            case Deed.REFUSE:
+                self._refused.add(upstream)
+            case Deed.ADMIT:
+                self._refused.discard(upstream)
+            case Deed.REMOVE if upstream in self._in_use:
+                self._in_use.remove(upstream)
+            case Deed.ADD if upstream not in self._in_use:
+                self._in_use.append(upstream)
+
+    @staticmethod
+    def _do(pair: _Pair, order: Order) -> None:
+        match order.deed:
+            case Deed.BREAK | Deed.REFUSE:
+                pair.reset()
+            case Deed.CUT:
+                pair.cuts |= set(order.sides)
+            case Deed.FREEZE | Deed.THAW:
+                pair.settle()
+            case Deed.SPLICE:
+                pair.splice()
 
 
-async def _serve(links: dict[str, Link]) -> None:
-    print(json.dumps({name: await link.listen() for name, link in links.items()}), flush=True)
+async def _serve(doors: dict[str, Door]) -> None:
+    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    loop.add_signal_handler(signal.SIGTERM, reader.feed_eof)
+    for door in doors.values():
+        await door.listen()
     while line := await reader.readline():
         order = Order.from_json(line.decode())
-        links[order.link].obey(order)
-    for link in links.values():
-        link.close()
+        doors[order.door].obey(order)
+    for door in doors.values():
+        door.close()
     await asyncio.sleep(0)  # the loop closes the sockets in its next round
-    print(json.dumps({name: dict(link.counts) for name, link in links.items()}), flush=True)
+    print(json.dumps({name: dict(door.counts) for name, door in doors.items()}), flush=True)
+
+
+def parse_door(text: str) -> tuple[str, int, list[str]]:
+    """Return name, port and upstreams of NAME@PORT=HOST:PORT,… ."""
+    name, _, upstreams = text.partition("=")
+    name, _, port = name.rpartition("@")
+    return name, int(port), upstreams.split(",")
 
 
 def main() -> None:
     """Run the proxy until stdin ends."""
     parser = argparse.ArgumentParser(description="A TCP proxy that breaks what passes through it; orders come on stdin.")
     parser.add_argument("--seed", default="0", help="of where messages are torn")
-    parser.add_argument("links", nargs="+", metavar="NAME=HOST:PORT")
+    parser.add_argument("doors", nargs="+", metavar="NAME@PORT=HOST:PORT,...")
     arguments = parser.parse_args()
-    links = {}
-    for text in arguments.links:
-        name, _, upstream = text.partition("=")
-        links[name] = Link(upstream, f"{arguments.seed} {name}")
-    asyncio.run(_serve(links))
+    turns = itertools.count()
+    doors = {
+        name: Door(name, port, upstreams, seed=f"{arguments.seed} {name}", turns=turns)
+        for name, port, upstreams in map(parse_door, arguments.doors)
+    }
+    asyncio.run(_serve(doors))
 
 
 if __name__ == "__main__":

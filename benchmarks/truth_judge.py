@@ -1,19 +1,22 @@
 """Judges every answer of the truth test: right, a row of the table of answers, or an offence. Pure.
 
 The table is decision 5's. The judge stands outside: it knows what was asked (truth_queries.py) and what was done to the
-system (Incidents, told by truth.py), and takes no word of the frontend's code. Whether an answer may be late, a default or
-missing is judged when its record comes, because that needs the time.
+system (Incidents and truth_health.Health, told by truth.py), and takes no word of the frontend's code. Whether an answer
+may be late, a default or missing is judged when its record comes, because that needs the time; whether a replica was healthy
+whose lack an answer names, some time later, when all that had befallen it is known.
 """
 
 from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from benchmarks.checked_answers import Answer, Query, Record, Verdict
+from benchmarks.truth_health import Health
 from benchmarks.truth_model import Misfortune, misfortune, output_of
 from benchmarks.truth_queries import DEFAULT_OUTPUT, NOT_REGISTERED, Ask, ask
 from clipper_nomad.state.records import MICROS, App
@@ -23,6 +26,7 @@ KEPT_OF_A_KIND = 3
 CLOCK_S = 0.03  # a busy frontend's clock stands still while it works off one round of its loop
 BROKEN_WITHIN_S = 1.5  # of a frontend's end, its connections are seen to break: a busy client looks late
 SUSPECT_WITHIN_S = 6.0  # of what befell a replica, inputs may be taken for poison: a frozen link is lost after 2.5 s
+KNOWN_WITHIN_S = 1.0  # of its end, the death of a process is known
 DRAINED_WITHIN_S = 4.0  # of SIGTERM a frontend has turned its clients away: half a second if it is quick
 
 NO_MODELS = "No connected models found for query"
@@ -43,6 +47,7 @@ class Row(StrEnum):
     MODEL_FAILED = "500 model raised or wrong output"
     NOT_LINKED = "503 not linked"
     NO_REPLICA = "503 no replica"
+    LOST = "503 its second peer was lost as well"
     PAST_SLO = "504 past the SLO"
     PAST_TIMEOUT = "504 past the timeout"
 
@@ -56,6 +61,7 @@ _BY_ERROR = {
     (429, "Overloaded"): Row.OVERLOADED,
     (500, "Model error"): Row.MODEL_FAILED,
     (503, "No connected models"): Row.NO_REPLICA,
+    (503, "Replica lost"): Row.LOST,
     (504, "SLO missed"): Row.PAST_SLO,
     (504, "Timeout"): Row.PAST_TIMEOUT,
 }
@@ -65,6 +71,7 @@ _ALLOWED = {
     "error": {Row.NO_REPLICA, Row.PAST_SLO},
 }
 _ALWAYS = {Row.RIGHT, Row.OVERLOADED, Row.POISON}
+_WANT_OF_REPLICAS = {Row.NO_REPLICA, Row.NO_REPLICA_DEFAULT}
 _FAILING = {Misfortune.RAISES, Misfortune.NO_OUTPUT}
 
 
@@ -76,32 +83,34 @@ class Incidents:
     """When something was done that explains what clients and inputs suffer. Times are of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._frontend_ends: list[float] = []
-        self._frontend_drains: list[float] = []
+        self._frontend_ends: defaultdict[str, list[float]] = defaultdict(list)
+        self._frontend_drains: defaultdict[str, list[float]] = defaultdict(list)
         self._replica_troubles: list[float] = []
 
-    def frontend_ended(self, at: float) -> None:
+    def frontend_ended(self, frontend: str, at: float) -> None:
         """A frontend was killed."""
-        insort(self._frontend_ends, at)
+        insort(self._frontend_ends[frontend], at)
 
-    def frontend_drained(self, at: float) -> None:
+    def frontend_drained(self, frontend: str, at: float) -> None:
         """A frontend was asked to stop."""
-        insort(self._frontend_drains, at)
+        insort(self._frontend_drains[frontend], at)
 
     def replica_troubled(self, at: float) -> None:
-        """A replica or its link was killed, stopped, cut or frozen, at this time or until then."""
+        """A replica, a link or a peer was killed, stopped, cut or frozen, at this time or until then."""
         insort(self._replica_troubles, at)
 
-    def reason(self, verdict: Verdict, at: float) -> str | None:
-        """Return why a query may have ended so without an answer, or None if nothing explains it."""
-        if verdict is Verdict.BROKEN and _is_near(self._frontend_ends, at, BROKEN_WITHIN_S):
+    def reason(self, verdict: Verdict, frontend: str, at: float, *, is_unmet: bool = False) -> str | None:
+        """Return why a query to a frontend may have ended so without an answer, or None if nothing explains it."""
+        if verdict is Verdict.BROKEN and _is_near(self._frontend_ends[frontend], at, BROKEN_WITHIN_S):
             return "its frontend was killed"
-        if verdict is Verdict.TURNED_AWAY and _is_near(self._frontend_drains, at, DRAINED_WITHIN_S):
+        if verdict is Verdict.TURNED_AWAY and _is_near(self._frontend_drains[frontend], at, DRAINED_WITHIN_S):
             return "its frontend was asked to stop"
+        if verdict is Verdict.BROKEN and is_unmet and _is_near(self._frontend_drains[frontend], at, DRAINED_WITHIN_S):
+            return "it was in line when its frontend, which was asked to stop, stopped listening"
         return None
 
-    def explains_poison(self, at: float) -> bool:
-        """Whether an innocent input may have been alone at a replica that ended."""
+    def explains_loss(self, at: float) -> bool:
+        """Whether an innocent input may have been at a replica, or a peer, that ended: alone, or twice."""
         return _is_near(self._replica_troubles, at, SUSPECT_WITHIN_S)
 
 
@@ -111,10 +120,21 @@ def _is_near(times: list[float], at: float, within_s: float) -> bool:
     return place < len(times) and times[place] <= at + 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """An answer that says that there was no replica."""
+
+    uid: str
+    frontend: str
+    at: float
+    what: str
+
+
 class Judge:
     """Counts rows and offences. `check` and `note` are the client's callbacks."""
 
-    def __init__(self, incidents: Incidents) -> None:
+    def __init__(self, incidents: Incidents, health: Health, *, frontends: Sequence[str]) -> None:
+        """`frontends`: by the places of the client's addresses."""
         self.rows: Counter[Row] = Counter()
         self.endings: Counter[Verdict] = Counter()
         self.explained: Counter[str] = Counter()  # queries without an answer
@@ -122,7 +142,12 @@ class Judge:
         self.offence_kinds: Counter[str] = Counter()
         self.offences: list[str] = []
         self.wrong = 0  # of the offences: answers that belong to another query or version
+        self.wants = 0  # answers that said that there was no replica
+        self.unfound = 0  # of these: while the way to a replica was open, and it had not found it
         self._incidents = incidents
+        self._health = health
+        self._frontends = tuple(frontends)
+        self._wants: deque[_Want] = deque()  # not judged yet
         self._rows_of: dict[int, list[Row]] = {}  # of answers whose record has not come
 
     def check(self, query: Query, answer: Answer) -> Verdict:
@@ -147,8 +172,9 @@ class Judge:
         rows = self._rows_of.pop(record.number, [])
         ended_at = record.started_at + record.latency_s
         what = f"number {record.number} ({asked.app.name}) after {record.latency_s:.3f} s: {record.verdict}, {record.detail}"
+        frontend = self._frontends[record.place] if record.place >= 0 else ""
         if record.status is None:
-            reason = self._incidents.reason(record.verdict, ended_at)
+            reason = self._incidents.reason(record.verdict, frontend, ended_at, is_unmet=record.is_unmet)
             if reason is None:
                 self._offend(record.verdict, f"{what}; nothing that was done explains it")
             else:
@@ -158,12 +184,25 @@ class Judge:
             least_s = _earliest_s(row, asked.app)
             if record.latency_s < least_s - CLOCK_S:
                 self._offend("too early", f"{what}; '{row}' cannot be before {least_s} s")
-        if Row.POISON in rows and not any(misfortune(key) is Misfortune.KILLS for key in asked.keys):
+        kills = any(misfortune(key) is Misfortune.KILLS for key in asked.keys)
+        if (Row.POISON in rows and not kills) or Row.LOST in rows:
             self._innocent(what, ended_at)
+        if asked.version is not None and not _WANT_OF_REPLICAS.isdisjoint(rows):
+            self.wants += 1
+            self._wants.append(_Want(asked.version.uid, frontend, ended_at, what))
+
+    def judge_wants(self, now: float) -> None:
+        """Judge who was told that there is no replica, as far as all is known that had happened by then."""
+        while self._wants and self._wants[0].at + KNOWN_WITHIN_S <= now:
+            want = self._wants.popleft()
+            witness = self._health.witness(want.uid, want.frontend, want.at)
+            self.unfound += self._health.is_open(want.uid, want.frontend, want.at)
+            if witness is not None:
+                self._offend("no connected models, and one was healthy", f"{want.what}; {witness}")
 
     def _innocent(self, what: str, at: float) -> None:
-        if not self._incidents.explains_poison(at):
-            self._offend("no poison", f"{what}; this input kills nobody, and no replica was in trouble")
+        if not self._incidents.explains_loss(at):
+            self._offend("no poison", f"{what}; this input kills nobody, and nothing was in trouble")
 
     def _offend(self, kind: str, what: str) -> None:
         self.offence_kinds[kind] += 1
@@ -236,14 +275,14 @@ class Judge:
             self.wrong += 1
             raise Offence(f"answered by {model.decode()}")
 
-    @staticmethod
-    def _allowed(asked: Ask, key: int) -> Iterable[Row]:
+    def _allowed(self, asked: Ask, key: int) -> Iterable[Row]:
         if asked.version is None:
             if asked.pin == NOT_REGISTERED:
                 return {Row.VERSION_UNKNOWN}
             return {Row.NOT_LINKED} if asked.app.slo_policy == "error" else {Row.NOT_LINKED_DEFAULT}
         failing = {Row.MODEL_FAILED} if misfortune(key) in _FAILING else set()
-        return _ALWAYS | _ALLOWED[asked.app.slo_policy] | failing
+        lost = {Row.LOST} if len(self._frontends) > 1 else set()
+        return _ALWAYS | _ALLOWED[asked.app.slo_policy] | failing | lost
 
 
 def _is_missed(status: int, body: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ right:1. Some queries are pinned to a version, left:2 among them, some to one th
 the policy error, and to apps that are linked to nothing. One in sixteen is an `input_batch`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks import truth_model
 from benchmarks.checked_answers import Query
@@ -15,14 +15,14 @@ from clipper_nomad.state.records import MICROS, App, ModelVersion
 
 KEYS_PER_NUMBER = 4
 BATCH_INPUTS = 3
-REPLICAS = 2
+REPLICAS = 2  # of each version, if nobody says otherwise
 QUEUE_BOUND = 120  # so low that a version without replicas soon refuses: a row of the table to be seen
 TIMEOUT_S = 3.0  # of the apps with policy late; no query waits longer for its answer
 DEFAULT_OUTPUT = "no idea"
 
-LEFT_1 = ModelVersion(name="left", version="1", uid="uid.left.1.text", input_type="doubles", replicas=REPLICAS)
-LEFT_2 = ModelVersion(name="left", version="2", uid="uid.left.2.int", input_type="doubles", replicas=REPLICAS)
-RIGHT_1 = ModelVersion(name="right", version="1", uid="uid.right.1.float", input_type="doubles", replicas=REPLICAS)
+LEFT_1 = ModelVersion(name="left", version="1", uid="uid.left.1.text", input_type="doubles")
+LEFT_2 = ModelVersion(name="left", version="2", uid="uid.left.2.int", input_type="doubles")
+RIGHT_1 = ModelVersion(name="right", version="1", uid="uid.right.1.float", input_type="doubles")
 NOT_REGISTERED = "9"
 
 
@@ -51,15 +51,18 @@ _CURRENT = {PATIENT.name: LEFT_1, PUNCTUAL.name: RIGHT_1, STRICT.name: LEFT_1}
 _LEFT = {"1": LEFT_1, "2": LEFT_2}
 
 
-def plan(*, frontends: int = 1, seed: int = 0, forked: bool = False) -> Plan:
-    """Return what the rig is to serve."""
+def plan(*, frontends: int = 1, replicas: int = REPLICAS, seed: int = 0, forked: bool = False) -> Plan:
+    """Return what the rig is to serve. `replicas`: of each version."""
     truth_model.pickle_by_value()
     return Plan(
         apps=APPS,
-        served=[Served(record=record, function=truth_model.predict) for record in (LEFT_1, LEFT_2, RIGHT_1)],
+        served=[
+            Served(record=replace(record, replicas=replicas), function=truth_model.predict)
+            for record in (LEFT_1, LEFT_2, RIGHT_1)
+        ],
         current={"left": "1", "right": "1"},
         frontends=frontends,
-        inherited=True,
+        inherited=frontends == 1,  # nobody else can be asked meanwhile
         forked=forked,
         seed=seed,
         frontend_settings={"CLIPPER_MAX_QUEUED_QUERIES": str(QUEUE_BOUND)},

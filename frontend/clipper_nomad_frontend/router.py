@@ -205,12 +205,20 @@ class Router:
             if routing_id in self._known:
                 self._take(routing_id, self._rest())
             else:
-                parts = socket.recv_multipart(copy=False)
-                key = b"" if self._keys is None else str(parts[-1].get("User-Id")).encode()
-                self._met.append((routing_id, parts[-1].get(zmq.SRCFD), key, [part.bytes for part in parts]))
+                self._note_first(routing_id, socket.recv_multipart(copy=False))
         if len(self._met) >= MAX_MET:
             self._meet()
         self._again = self._loop.call_soon(self._drain)
+
+    def _note_first(self, routing_id: bytes, parts: list[zmq.Frame]) -> None:
+        """Keep the first message of a connection until all else is read."""
+        try:
+            descriptor = parts[-1].get(zmq.SRCFD)
+            key = b"" if self._keys is None else str(parts[-1].get("User-Id")).encode()
+        except zmq.ZMQError:  # the connection began without ZMTP 3's handshake: it is none of ours, or a torn stream
+            self._listener.on_bad_message(routing_id, WireError("a connection without a handshake"))
+            return
+        self._met.append((routing_id, descriptor, key, [part.bytes for part in parts]))
 
     def _has_messages(self) -> bool:
         return bool(cast("int", self._socket.getsockopt(_EVENTS)) & _READABLE)

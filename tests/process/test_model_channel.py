@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -162,6 +163,22 @@ def test_a_peer_is_not_listened_to_after_ten_bad_messages(frontend: Frontend) ->
             wait_until(lambda: frontend.metric(ERRORS) == before + 11, "what came after it was counted")
 
         assert not stranger.is_welcome
+
+
+def test_messages_of_a_transport_without_a_handshake_leave_no_other_message_unread(
+    frontend: Frontend, client: Client, peer: PeerReplica
+) -> None:
+    """A stream that begins in its middle looks so to libzmq: the exception which it raised ended the reading."""
+    before = frontend.metric("clipper_protocol_errors_total")
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(frontend.rpc.removeprefix("ipc://"))
+        stranger.sendall(b"\x01\x00" + b"\x06\x00hello" * 3)
+        wait_until(lambda: frontend.metric("clipper_protocol_errors_total") == before + 3, "all three were counted")
+        client.send(predict_request("b", [1.0]))
+        peer.answer_all()
+
+        assert client.reply().json["output"] == 1.0
+    assert "Exception" not in frontend.log
 
 
 def test_a_frame_beyond_the_limit_ends_the_connection_and_costs_no_memory(frontend: Frontend) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from benchmarks import session_attack, truth
+from benchmarks import session_attack, truth, truth_queries
+from benchmarks.acts import Kind
 from benchmarks.checked_answers import Verdict
-from benchmarks.nemesis import Kind
 from benchmarks.truth_history import History
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 QUERIES = 30_000
 SECONDS = 15.0  # at most: a loaded machine gets to fewer queries
 GAP_S = 0.25  # between acts of the nemesis: three times as often as in the benchmark
+MESH_SECONDS = 8.0
+MESH_GAP_S = 0.5
 KILLS = 20
 
 
@@ -34,12 +36,26 @@ def run(test: Coroutine[None, None, History]) -> History:
 
 def test_no_answer_is_wrong_or_missing_while_everything_breaks(tmp_path: Path) -> None:
     # Frontends are forked: with so little time, most of it would go by while one imports.
-    history = run(truth.run(tmp_path, queries=QUERIES, seed=20, seconds=SECONDS, mean_gap_s=GAP_S, forked=True))
+    plan = truth_queries.plan(seed=20, forked=True)
+    history = run(truth.run(tmp_path, plan, queries=QUERIES, seconds=SECONDS, mean_gap_s=GAP_S))
 
     assert history.is_good, history.describe()
     assert history.acts.total() > 10, history.describe()
     assert history.tally.queries > QUERIES / 10, history.describe()
     assert history.calm_right > 0.5, history.describe()  # the rest is what can have no answer, and 429
+
+
+def test_no_answer_of_a_mesh_is_wrong_or_missing_and_none_says_no_models_while_one_is_healthy(tmp_path: Path) -> None:
+    plan = truth_queries.plan(frontends=3, replicas=3, seed=22, forked=True)
+    history = run(
+        # That all are linked everywhere takes long when they have spent their dials: it is enough that all can answer.
+        truth.run(tmp_path, plan, queries=QUERIES, seconds=MESH_SECONDS, mean_gap_s=MESH_GAP_S, everywhere=False)
+    )
+
+    assert history.is_good, history.describe()
+    assert history.acts.total() > 5, history.describe()
+    assert history.tally.queries > QUERIES / 20, history.describe()
+    assert history.calm_right > 0.5, history.describe()
 
 
 def test_results_of_a_killed_frontend_never_answer_what_its_successor_asks(tmp_path: Path) -> None:

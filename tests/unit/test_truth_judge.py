@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from benchmarks.acts import Act, Done, Kind, Targets, schedule
 from benchmarks.checked_answers import Answer, Record, Verdict
-from benchmarks.nemesis import Targets, schedule
-from benchmarks.truth_judge import BROKEN_WITHIN_S, Incidents, Judge, Row
+from benchmarks.truth_health import Health
+from benchmarks.truth_judge import BROKEN_WITHIN_S, KNOWN_WITHIN_S, NO_MODELS, Incidents, Judge, Row
 from benchmarks.truth_model import Misfortune, misfortune, output_of
 from benchmarks.truth_queries import DEFAULT_OUTPUT, LEFT_1, NOT_REGISTERED, PATIENT, PUNCTUAL, STRICT, Ask, ask, query
 
@@ -23,6 +25,7 @@ def find(**wanted: object) -> int:
     raise AssertionError(f"no number asks {wanted}")
 
 
+FRONTENDS = ("f0", "f1")
 SINGLE = find(app=PATIENT, version=LEFT_1, pin=None, is_batch=False)
 BATCH = find(app=PATIENT, version=LEFT_1, pin=None, is_batch=True)
 
@@ -42,13 +45,17 @@ def right(number: int = SINGLE, **more: object) -> dict[str, object]:
 
 
 def judge() -> Judge:
-    return Judge(Incidents())
+    return judge_of(Incidents())
+
+
+def judge_of(incidents: Incidents, health: Health | None = None) -> Judge:
+    return Judge(incidents, health or Health(replicas={}, frontends=FRONTENDS), frontends=FRONTENDS)
 
 
 def record(
-    number: int, verdict: Verdict, *, status: int | None = 200, latency_s: float = 0.001, at: float = 100.0
+    number: int, verdict: Verdict, *, status: int | None = 200, latency_s: float = 0.001, at: float = 100.0, place: int = 0
 ) -> Record:
-    return Record(number, verdict, status, is_late=False, started_at=at - latency_s, latency_s=latency_s)
+    return Record(number, verdict, status, is_late=False, started_at=at - latency_s, latency_s=latency_s, place=place)
 
 
 def test_a_right_answer_is_right() -> None:
@@ -95,7 +102,7 @@ def test_two_swapped_outputs_of_an_input_batch_are_wrong() -> None:
         (SINGLE, answer(400, {"error": "Query processing error", "cause": ""})),
         (SINGLE, answer(200, {"query_id": 1, "output": "1", "default": True, "default_explanation": "No connected models"})),
         (SINGLE, answer(503, {"error": "No connected models", "cause": ""})),
-        (SINGLE, answer(503, {"error": "Replica lost", "cause": ""})),
+        (SINGLE, answer(503, {"error": "Replica left", "cause": ""})),
         (SINGLE, answer(200, right(late=True))),
         (find(app=PUNCTUAL, is_batch=False), answer(504, {"error": "Timeout", "cause": ""})),
         (find(app=STRICT, pin=NOT_REGISTERED, is_batch=False), answer(429, {"error": "Overloaded", "cause": ""})),
@@ -123,18 +130,96 @@ def test_a_default_before_the_slo_is_an_offence() -> None:
 @pytest.mark.parametrize(("after_s", "offences"), [(0.1, 0), (BROKEN_WITHIN_S + 0.1, 1)])
 def test_a_broken_connection_must_be_explained_by_the_end_of_a_frontend(after_s: float, offences: int) -> None:
     incidents = Incidents()
-    incidents.frontend_ended(100.0)
-    judged = Judge(incidents)
+    incidents.frontend_ended("f0", 100.0)
+    judged = judge_of(incidents)
 
     judged.note(record(SINGLE, Verdict.BROKEN, status=None, at=100.0 + after_s))
 
     assert judged.offence_kinds.total() == offences
 
 
+def test_the_end_of_another_frontend_explains_no_broken_connection() -> None:
+    incidents = Incidents()
+    incidents.frontend_ended("f0", 100.0)
+    judged = judge_of(incidents)
+
+    judged.note(record(SINGLE, Verdict.BROKEN, status=None, at=100.1, place=1))
+
+    assert judged.offence_kinds == {Verdict.BROKEN: 1}
+
+
+@pytest.mark.parametrize(("is_unmet", "offences"), [(True, 0), (False, 1)])
+def test_a_frontend_that_is_asked_to_stop_may_break_only_what_it_never_answered_on(is_unmet: bool, offences: int) -> None:  # noqa: FBT001
+    incidents = Incidents()
+    incidents.frontend_drained("f0", 100.0)
+    judged = judge_of(incidents)
+
+    judged.note(replace(record(SINGLE, Verdict.BROKEN, status=None, at=100.6), is_unmet=is_unmet))
+
+    assert judged.offence_kinds.total() == offences
+
+
+NO_REPLICA = {
+    find(app=PUNCTUAL, is_batch=False): answer(
+        200, {"query_id": 1, "output": DEFAULT_OUTPUT, "default": True, "default_explanation": NO_MODELS}
+    ),
+    find(app=STRICT, version=LEFT_1, is_batch=False): answer(503, {"error": "No connected models", "cause": ""}),
+}
+
+
+@pytest.mark.parametrize(("number", "said"), NO_REPLICA.items(), ids=["default", "error"])
+@pytest.mark.parametrize(("killed_at", "offences"), [(50.0, 1), (98.0, 0), (100.5, 1)], ids=["before", "just now", "after"])
+def test_that_there_is_no_replica_is_an_offence_while_one_is_healthy(
+    number: int, said: Answer, killed_at: float, offences: int
+) -> None:
+    version = ask(number).version
+    assert version is not None
+    health = Health(replicas={"r": version.uid}, frontends=FRONTENDS)
+    health.started("r", 10.0)
+    judged = judge_of(Incidents(), health)
+
+    judged.check(query(number), said)
+    judged.note(record(number, Verdict.DEFAULT, status=said.status, latency_s=0.5, at=100.0))
+    health.acted(Done(Act(at_s=0, kind=Kind.KILL_REPLICA, target="r"), killed_at, killed_at))
+    health.started("r", killed_at + 0.1)
+    judged.judge_wants(100.0 + KNOWN_WITHIN_S)
+
+    assert judged.offence_kinds.total() == offences
+    assert judged.wants == 1
+
+
+def test_whether_a_replica_was_healthy_is_not_judged_before_its_end_would_be_known() -> None:
+    number, said = next(iter(NO_REPLICA.items()))
+    version = ask(number).version
+    assert version is not None
+    health = Health(replicas={"r": version.uid}, frontends=FRONTENDS)
+    judged = judge_of(Incidents(), health)
+    judged.check(query(number), said)
+    judged.note(record(number, Verdict.DEFAULT, latency_s=0.5, at=100.0))
+
+    judged.judge_wants(100.0 + KNOWN_WITHIN_S / 2)
+    health.ended("r", 100.3)  # seen late: it was that which was answered
+    judged.judge_wants(200.0)
+
+    assert judged.offences == []
+
+
+def test_a_query_that_was_lost_twice_must_be_explained_by_an_act() -> None:
+    incidents = Incidents()
+    judged = judge_of(incidents)
+    lost = answer(503, {"error": "Replica lost", "cause": ""})
+    for at in (100.0, 200.0):
+        judged.check(query(SINGLE), lost)
+        judged.note(record(SINGLE, Verdict.ERROR, status=503, at=at))
+        incidents.replica_troubled(198.0)
+
+    assert judged.offence_kinds.total() == 1
+
+
 def test_nothing_explains_a_query_without_an_answer() -> None:
     incidents = Incidents()
-    incidents.frontend_ended(100.0)
-    judged = Judge(incidents)
+    incidents.frontend_ended("f0", 100.0)
+    judged = judge_of(incidents)
 
     judged.note(record(SINGLE, Verdict.UNANSWERED, status=None, at=100.1))
 
