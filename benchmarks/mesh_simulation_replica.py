@@ -163,7 +163,7 @@ class SimulatedReplica:
         elif isinstance(news, Reject):
             self.lose(link)
         elif news is not None:
-            self.mesh.stir()
+            self.mesh.told(link, now)
         if link.batches:
             self.begin_next()
         if news is not None or link.stage is Stage.LEAVING:

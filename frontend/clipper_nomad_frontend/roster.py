@@ -13,7 +13,11 @@ FORGOTTEN_AFTER_S = 30.0
 
 
 class Roster:
-    """This frontend and the others. `version` rises when the entries change, not when a sign of life comes."""
+    """This frontend and the others.
+
+    `version` rises when the entries change, and when a link stands again to one that was lost: replicas are told anew then,
+    and look for it at once. Other signs of life change nothing.
+    """
 
     def __init__(self, own: RosterEntry) -> None:
         self.own = own
@@ -22,6 +26,7 @@ class Roster:
         self._alive_at: dict[str, float] = {}  # the last sign of life; of those gone too, till all forgot them
         self._gone: dict[str, float] = {}  # said goodbye: nobody's older word brings them back
         self._linked: set[str] = set()
+        self._lost: set[str] = set()  # had a link, and have none
         self._spoke: set[str] = set()  # said themselves where they are: hearsay does not move them
 
     def __contains__(self, frontend: str) -> bool:
@@ -59,10 +64,15 @@ class Roster:
         """A link to `frontend` stands, from here on."""
         self._linked.add(frontend)
         self._alive_at[frontend] = now
+        if frontend in self._lost:
+            self._lost.discard(frontend)
+            self.version += 1
 
     def unlinked(self, frontend: str, now: float) -> None:
         """The last link to `frontend` has ended."""
-        self._linked.discard(frontend)
+        if frontend in self._linked:
+            self._linked.discard(frontend)
+            self._lost.add(frontend)
         self._alive_at[frontend] = now
 
     def goodbye(self, frontend: str, now: float) -> None:
@@ -91,6 +101,7 @@ class Roster:
         )
 
     def _remove(self, frontend: str) -> None:
+        self._lost.discard(frontend)
         self._spoke.discard(frontend)
         if self._entries.pop(frontend, None) is not None:
             self.version += 1

@@ -96,6 +96,7 @@ class Link:
         self.batches: deque[Batch] = deque()
         self.breaches = 0
         self.failed_dials = 0  # in a row
+        self.is_told_again = False  # the last roster was the one before, once more
         self.roster: Roster = ()  # every frontend, as this one knows it; empty till it told
         self.is_surplus = False  # its frontend is linked already, or is not wanted: it is being released
         self.refusal: str | None = None  # why the frontend will never take this replica
@@ -177,7 +178,9 @@ class Link:
         elif kind is MessageType.CANCEL:
             self._cancel(header.batch)
         elif kind is MessageType.ROSTER:
-            self.roster = decode_roster(frames)
+            told = decode_roster(frames)
+            self.is_told_again = told == self.roster
+            self.roster = told
             return self.roster
         elif kind is MessageType.DRAIN or (kind is MessageType.DRAINED and self.stage is not Stage.OPEN):
             self.was_sent_away |= kind is MessageType.DRAIN

@@ -108,6 +108,19 @@ class Mesh:
         """Plan next time: a link changed its stage, or a roster was told."""
         self.due = -inf
 
+    def told(self, link: Link, now: float) -> None:
+        """`link` told a roster. The same once more says that somebody who was lost is back: it is looked for at once."""
+        self.stir()
+        missing = set(self._missing()) if link.is_told_again and not link.is_surplus else set()
+        if missing:
+            self._pace.hurry()
+            self._pace.grant(len(self.wanted), now)
+            for seed in self._seeds:
+                seed.search_at, seed.search_pause_s = -inf, FIRST_SEARCH_PAUSE_S
+        for other in self._under_way(Way.DIRECT):
+            if other.expected in missing:
+                other.hasten(now)
+
     def welcomed(self, link: Link, now: float) -> bool:
         """`link` has just opened. Return whether to keep it; if not, release it."""
         self.stir()

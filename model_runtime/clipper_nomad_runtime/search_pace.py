@@ -2,7 +2,8 @@
 
 Three dials per wanted frontend may be spent at once, then one in two seconds, whatever comes and goes meanwhile: a frontend
 in the roster to which the proxy has no route must not cause a storm. The first dials follow each other at once; when they
-were in vain the next come ever later, because the proxy may be about to learn of the frontend.
+were in vain the next come ever later, because the proxy may be about to learn of the frontend. One that comes back after its
+search has spent everything is worth a few dials more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from math import inf
 
 SEARCHES_PER_LINK = 3
 SEARCH_EVERY_S = 2.0  # on average, when those are spent
+GRANT_EVERY_S = 10.0
 _FIRST_PAUSE_S = 0.05
 _PAUSE_GROWS = 1.2  # with eight links: the 24 dials take 4 s
 _MAX_GROWTH = 30  # it is above SEARCH_EVERY_S by then
@@ -28,6 +30,7 @@ class SearchPace:
         self._more_at = inf  # when one more may be spent
         self._in_vain = 0  # in a row
         self._next_at = -inf
+        self._grant_at = -inf
 
     def ready_at(self, now: float) -> float:
         """Return when the next dial is allowed: not after `now` if it is at once."""
@@ -53,6 +56,12 @@ class SearchPace:
         """Another frontend is missing: it may be found at once."""
         self._in_vain = 0
         self._next_at = -inf
+
+    def grant(self, frontends: int, now: float) -> None:
+        """Allow a few more dials, enough to meet each of so many frontends, at most once in GRANT_EVERY_S."""
+        if now >= self._grant_at:
+            self._grant_at = now + GRANT_EVERY_S
+            self._left = max(self._left, min(SEARCHES_PER_LINK * frontends, self._full))
 
     def _pause(self) -> float:
         return SEARCH_EVERY_S * (0.5 + self._jitter())

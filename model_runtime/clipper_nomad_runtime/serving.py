@@ -143,7 +143,7 @@ class Serving:
             log.log(logging.ERROR if news.final else logging.WARNING, "frontend refused this replica", extra=fields)
             self._lose(link, "it refused this replica")
         else:
-            self._mesh.stir()
+            self._mesh.told(link, monotonic())
 
     def _answer_next(self) -> None:
         """Answer the next batch of the link whose turn it is, if one waits."""

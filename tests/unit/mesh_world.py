@@ -138,7 +138,7 @@ class World:
         epoch, session = link.identity
         entries = [RosterEntry(frontend, address) for frontend, address in self.roster.items()]
         take(link, encode_roster(entries, epoch=epoch, session=session))
-        self.mesh.stir()
+        self.mesh.told(link, self.now)
 
 
 def take(link: Link, frames: list[bytes]) -> None:

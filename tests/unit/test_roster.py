@@ -41,6 +41,19 @@ def test_nobody_is_removed_while_a_link_stands_however_long_the_store_is_silent(
     assert "a" in known
 
 
+def test_a_link_that_stands_again_raises_the_version_so_that_replicas_hear_of_it() -> None:
+    known = roster(A)
+    known.linked("a", 1.0)
+    version = known.version
+
+    known.linked("a", 2.0)  # a second one beside it
+    known.unlinked("a", 3.0)
+    assert known.version == version
+
+    known.linked("a", 4.0)
+    assert known.version == version + 1
+
+
 def test_an_entry_leaves_when_nobody_had_a_link_for_30_s() -> None:
     known = roster(A)
     known.linked("a", 1.0)
@@ -178,7 +191,10 @@ def test_whatever_happens_the_version_tells_of_every_change(events: list[tuple[s
             case _:
                 known.forget(now)
 
-        assert (known.version != version) == (known.entries != before)
+        if known.entries == before and what != "linked":  # a link that stands again is told too
+            assert known.version == version
+        elif known.entries != before:
+            assert known.version > version
         assert known.entries[0] == OWN
         assert {each.entry for each in known.known(now)} == set(known.others)
         assert all(0 <= each.unlinked_s < 1e9 for each in known.known(now))

@@ -252,6 +252,30 @@ def test_a_frontend_that_a_proxy_does_not_reach_is_looked_for_within_limits() ->
     assert world.linked == ["f0", "f1", "hidden"]
 
 
+@pytest.mark.parametrize("mode", [Mode.PROXY, Mode.DIRECT])
+def test_a_frontend_that_comes_back_under_its_name_is_linked_soon_after_its_peers_say_so(mode: Mode) -> None:
+    world = World(PROXY, mode=mode)
+    world.start(*names(3), is_reachable=mode is Mode.DIRECT)
+    world.run(60.0)
+    world.kill("f1")
+    world.run(25.0)
+
+    world.start("f1", is_reachable=mode is Mode.DIRECT)  # its peers have a link to it again: the same roster, once more
+    world.run(0.5)
+
+    assert world.linked == names(3)
+
+
+def test_doubles_that_tell_their_roster_are_no_reason_to_hurry() -> None:
+    world = World(PROXY, mode=Mode.PROXY)
+    world.start("f0", is_reachable=False)
+    world.start("hidden", is_reachable=False, is_routed=False)
+
+    world.run(0.5)
+
+    assert len(world.dialled(Way.PROXY)) < SEARCHES_AT_ONCE
+
+
 def test_frontends_that_come_and_go_do_not_lift_the_limit() -> None:
     world = World(PROXY, mode=Mode.PROXY)
     world.start("f0", is_reachable=False)
