@@ -74,7 +74,7 @@ class VersionDispatch:
         self._is_suspects_turn = True  # by turns with ordinary batches: many suspects must not make all others late
         self._wait_per_query_s = 0.0  # how much longer the queue gets by one query
         self._holds_relayed = False  # whether queries of peers may wait here
-        self._asks_first = ASK_FIRST  # what replicas that others share want; 0: the last result said that they do not
+        self._asks_first: int | None = None  # what the last result said of sharing: not 0, ask first; None: there is none
 
     @property
     def key(self) -> str:
@@ -158,9 +158,10 @@ class VersionDispatch:
             return
         while self._suspects and self._suspects[0].is_done:
             self._suspects.popleft()
+        asks_first = self.frontends > 1 if self._asks_first is None else self._asks_first
         while self.queue.count or self._suspects:
             replica = self.replicas.next_idle()
-            if replica is not None and self._asks_first and self.frontends > 1:
+            if replica is not None and asks_first:
                 batches = len(self._suspects) - (-self.queue.count // self.limit.limit)
                 if not self.replicas.may_ask(batches, now - patience_s(self.limit.expected_s(self.limit.limit))):
                     return

@@ -130,17 +130,20 @@ def test_a_replica_whose_results_say_nothing_of_asking_is_sent_batches_as_ever()
     assert set(rig.channel.asked) == set(rig.sessions)
 
 
-def test_a_frontend_that_is_alone_asks_nobody() -> None:
+def test_a_frontend_that_knows_no_other_asks_nobody_before_a_result_says_so() -> None:
     rig = shared()
     rig.dispatch.frontends = 1
     rig.ask()
     rig.pump()
-    rig.work_off()
+    assert not rig.channel.asked
+
+    rig.result(rig.sessions[0])
     rig.ask()
     rig.pump()
 
-    assert len(rig.channel.sent) == 2
-    assert not rig.channel.asked
+    assert set(rig.channel.asked) == set(rig.sessions)
+    rig.work_off()
+    assert rig.statuses() == [200, 200]
 
 
 def test_few_replicas_are_asked_for_a_batch_and_more_when_these_do_not_call() -> None:
