@@ -1,6 +1,7 @@
 """One replica of the simulated mesh: the runtime's mesh.py decides which links there are, its link.py what messages mean.
 
-The links take turns, one batch each; a batch takes the time that the Speed says. Every replica computes the identity on one
+The runtime's line.py decides whose batch is next; a batch takes the time that the Speed says, and what comes meanwhile is
+read when it is over. Every replica computes the identity on one
 double, so a wrong answer shows.
 """
 
@@ -16,8 +17,9 @@ from math import inf
 from benchmarks.mesh_simulation_loop import SimulatedLoop, Timer
 from benchmarks.mesh_simulation_network import Network, Traffic
 from clipper_nomad.protocol import wire
-from clipper_nomad.protocol.wire import Hello, MessageType, OutputType, Reject, Welcome
+from clipper_nomad.protocol.wire import Header, Hello, MessageType, OutputType, Reject, Welcome
 from clipper_nomad.state.records import MICROS, ModelVersion
+from clipper_nomad_runtime.line import Line
 from clipper_nomad_runtime.link import Batch, Link, Stage
 from clipper_nomad_runtime.mesh import Mesh, Mode
 
@@ -81,20 +83,24 @@ class SimulatedReplica:
         self.covered_at: float | None = None  # when it had all the links that it wants, the first time
         self.dials_when_covered = 0
         self.chance = random.Random(seed)
-        self.mesh = Mesh(seeds, replica=name, mode=mode, jitter=self.chance.random, dropped=Counter())
+        self.dropped: Counter[str] = Counter()
+        self.mesh = Mesh(seeds, replica=name, mode=mode, jitter=self.chance.random, dropped=self.dropped)
         self.hello = wire.encode_introduction(
             MessageType.HELLO,
             Hello(model=version.name, version=version.version, uid=version.uid, input_type=version.input_type,
                   replica=name, python="3.11", toolkit="0.0.0"),
         )  # fmt: skip
-        self._turn = 0
+        self.line = Line(lambda link, frames: self.channels[link].connection.send_up(frames), self.dropped)
+        self.begun: Header | None = None  # of the batch that was begun last
+        self._unread: list[tuple[Link, Channel, list[bytes]]] = []  # came while it works
+        self._call: Timer | None = None
         self._tending: Timer | None = None
         self._tends_at = inf
 
     @property
     def backlog(self) -> int:
         """How many batches wait here, of all frontends."""
-        return sum(len(link.batches) for link in self.channels)
+        return sum(link.backlog for link in self.channels)
 
     @property
     def is_covered(self) -> bool:
@@ -154,7 +160,14 @@ class SimulatedReplica:
             self.lose(link)
 
     def take(self, link: Link, frames: list[bytes]) -> None:
-        """Take a message of a frontend."""
+        """Take a message of a frontend, or let it wait until this replica reads again."""
+        if self.is_busy:
+            self._unread.append((link, self.channels[link], frames))
+            return
+        self._read(link, frames)
+        self.begin_next()
+
+    def _read(self, link: Link, frames: list[bytes]) -> None:
         now = self.loop.time()
         news = link.take(frames, asked=now, read=now)
         if isinstance(news, Welcome):
@@ -164,8 +177,6 @@ class SimulatedReplica:
             self.lose(link)
         elif news is not None:
             self.mesh.told(link, now)
-        if link.batches:
-            self.begin_next()
         if news is not None or link.stage is Stage.LEAVING:
             self.tend_soon()
 
@@ -193,16 +204,18 @@ class SimulatedReplica:
         """Begin the next batch of the link whose turn it is, if this replica rests and one waits."""
         if self.is_busy or not self.is_alive:
             return
-        links = list(self.channels)
-        for offset in range(len(links)):
-            index = (self._turn + offset) % len(links)
-            if links[index].batches:
-                self._turn = index + 1
-                self._begin(links[index], links[index].batches.popleft())
-                return
+        link = self.line.next(list(self.channels), self.loop.time())
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if link is not None:
+            self._begin(link, link.batches.popleft())
+        elif self.line.call_ends < inf:
+            self._call = self.loop.call_at(self.line.call_ends, self.begin_next)
 
     def _begin(self, link: Link, batch: Batch) -> None:
         self.is_busy = True
+        self.begun = batch.header
         speed = self.speed
         exec_s = (speed.start_s + speed.per_query_s * batch.header.count) * math.exp(self.chance.gauss(0.0, speed.jitter))
         self.loop.call_later(exec_s, self._finish, link, self.channels[link], batch, exec_s)
@@ -213,9 +226,15 @@ class SimulatedReplica:
         self.is_busy = False
         self.busy_s += exec_s
         self.executed += batch.header.count
+        unread, self._unread = self._unread, []
+        for each, on, frames in unread:
+            if self.channels.get(each) is on:
+                self._read(each, frames)
+        ask_first = self.line.ended(list(self.channels), link, exec_s)
         result = wire.encode_result(
             answers=batch.header, output_type=OutputType.FLOAT64, backlog=self.backlog,
             exec_micros=round(exec_s * MICROS), lengths=None, data=batch.frames[-1],
+            ask_first=ask_first,
         )  # fmt: skip
         if self.channels.get(link) is not channel or not channel.connection.send_up(result):
             self.unsent += 1

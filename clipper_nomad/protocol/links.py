@@ -1,4 +1,4 @@
-"""What both ends of a link must agree on: how many links there are, and when one counts as lost. Pure.
+"""What both ends of a link must agree on: how many there are, when one counts as lost, what may wait there. Pure.
 
 A replica serves so many query frontends directly; the others relay. Also asked by whoever judges whether the mesh is whole:
 the deploying library and `status`. Source: docs/decisions/0009-mesh.md
@@ -7,6 +7,7 @@ the deploying library and `status`. Source: docs/decisions/0009-mesh.md
 from __future__ import annotations
 
 MOST_LINKS = 8
+BOUND_BELOW_S = 0.005  # of a batch: where they take less, one more may wait at a busy replica, and is not handed back
 
 # libzmq's own heartbeats, of its I/O thread: docs/behaviour.md, "Liveness"
 HEARTBEAT_IVL_MS = 500

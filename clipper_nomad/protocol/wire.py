@@ -19,8 +19,13 @@ are budgets (what is left), because two hosts share no clock.
     DRAIN     both      -        "send me no more" (replica) · "finish and leave" (frontend)
     DRAINED   frontend  -        answer to a replica's DRAIN: nothing follows on this session
     REJECT    frontend  -                                              JSON: why this peer gets no work
+    ASK       frontend  waited micros u64                               "call me when you are free for a batch of mine"
+    FREE      replica   -        "now": a call, whose number stands for `batch`
+    PASS      frontend  -        answer to FREE instead of a PREDICT, with its number; with 0: the ASK is withdrawn
 
-The types above 8 are those of the mesh: mesh_messages.py.
+A replica that works for several frontends says by the flag ASK_FIRST of its results that it wants to be asked before it is
+sent a batch: docs/decisions/0011-late-binding.md
+The types from 9 to 14 are those of the mesh: mesh_messages.py.
 
 No frame is ever unpickled. Every length is checked here before anything is allocated for it.
 Source: docs/decisions/0003-wire-format.md
@@ -47,10 +52,12 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024  # ZMQ_MAXMSGSIZE on every socket; four times
 _HEADER = struct.Struct("<BBHIQQQ")
 _PREDICT = struct.Struct("<BBHIQQQB3xIQ")
 _RESULT = struct.Struct("<BBHIQQQB3xII4x")
+_ASK = struct.Struct("<BBHIQQQQ")
 _U32 = np.dtype("<u4")
 
 HAS_LENGTHS = 1
 HAS_ERRORS = 2
+ASK_FIRST = 4  # of a RESULT: send nothing more before this replica calls
 
 
 class WireError(ValueError):
@@ -74,6 +81,9 @@ class MessageType(enum.IntEnum):
     CATALOG = 12
     RELAY = 13
     RELAYED = 14
+    ASK = 15
+    FREE = 16
+    PASS = 17
 
 
 class OutputType(enum.IntEnum):
@@ -217,8 +227,21 @@ def header_frame(kind: MessageType, *, count: int = 0, epoch: int = 0, session: 
 
 
 def encode_control(kind: MessageType, *, epoch: int = 0, session: int = 0, batch: int = 0) -> list[bytes]:
-    """Return a message that is a header only: CANCEL, DRAIN, DRAINED."""
+    """Return a message that is a header only: CANCEL, DRAIN, DRAINED, FREE, PASS."""
     return [header_frame(kind, epoch=epoch, session=session, batch=batch)]
+
+
+def encode_ask(*, epoch: int, session: int, waited_micros: int) -> list[bytes]:
+    """Return an ASK message. `waited_micros`: for how long the query waits that a batch would begin with."""
+    return [_ASK.pack(VERSION, MessageType.ASK, 0, 0, epoch, session, 0, waited_micros)]
+
+
+def decode_ask(frames: Sequence[bytes]) -> int:
+    """Return for how many microseconds the query waits that an ASK is for. Raises: WireError: it is of another size."""
+    if len(_only(frames)) != _ASK.size:
+        raise WireError(f"an ask has {_ASK.size} bytes; this one has {len(frames[0])}")
+    waited: int = _ASK.unpack(frames[0])[-1]
+    return waited
 
 
 def encode_introduction(kind: MessageType, body: _Form, *, epoch: int = 0, session: int = 0) -> list[bytes]:
@@ -306,9 +329,10 @@ def encode_result(
     lengths: NDArray[np.uint32] | None,
     data: bytes,
     errors: Sequence[OutputError] = (),
+    ask_first: bool = False,
 ) -> list[bytes]:
     """Return the RESULT message that answers the batch whose header is `answers`."""
-    flags = (HAS_LENGTHS if lengths is not None else 0) | (HAS_ERRORS if errors else 0)
+    flags = (HAS_LENGTHS if lengths is not None else 0) | (HAS_ERRORS if errors else 0) | (ASK_FIRST if ask_first else 0)
     frames = [
         _RESULT.pack(
             VERSION,

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from math import inf, sqrt
 
+from clipper_nomad.protocol.links import BOUND_BELOW_S
+
 MAX_BATCH = 1024  # more gains nothing: at 1024 the cost per batch is below 1 % of the cost per query
 SLO_SHARE = 0.5
 START_TIMES = 2.0  # a batch may take this many times the start: half of the throughput that any size could give
@@ -27,7 +29,6 @@ PAUSE_TIMES = 4.0  # a batch that took so many times what was expected met a pau
 OFF_TIMES = 1.5  # so far off what was expected, and
 OFF_IN_A_ROW = 3  # so often in a row on one side: the model has become slower or quicker, what was learnt is void
 LARGEST_SLACK = 0.25  # of the SLO
-SECOND_SLOT_BELOW_S = 0.005  # a second batch waits at a replica only where the first is over soon
 
 
 class BatchLimit:
@@ -146,4 +147,4 @@ class BatchLimit:
     @property
     def allows_second_slot(self) -> bool:
         """Whether batches are short enough that one more may wait at a busy replica."""
-        return self.is_measured and self._mean_t < SECOND_SLOT_BELOW_S
+        return self.is_measured and self._mean_t < BOUND_BELOW_S

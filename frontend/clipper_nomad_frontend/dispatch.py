@@ -12,23 +12,23 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 from zlib import crc32
 
 from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer
-from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, ErrorKind, OutputError, Result
+from clipper_nomad.protocol.wire import ASK_FIRST, MAX_BATCH_COUNT, ErrorKind, OutputError, Result
 from clipper_nomad.state.records import MICROS, ModelVersion
 from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.admission import QueueBounds, refusal
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.batching import BatchLimit
+from clipper_nomad_frontend.channel import Channel
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.metrics import VersionCounters
 from clipper_nomad_frontend.model_queue import ModelQueue
 from clipper_nomad_frontend.output_text import output_texts, text_as_json
 from clipper_nomad_frontend.poison import PoisonList
 from clipper_nomad_frontend.relays import RelaySlot, RelaySlots
-from clipper_nomad_frontend.replicas import Replica, ReplicaSet, ReplicaState, replica_headers
+from clipper_nomad_frontend.replicas import MOST_ASKED, Replica, ReplicaSet, ReplicaState, patience_s, replica_headers
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
 
 log = logging.getLogger(__name__)
@@ -37,19 +37,6 @@ MAX_TRIES = 2  # a query is executed at most twice, whatever happens: docs/behav
 MAX_BATCH_BYTES = 16 * 1024 * 1024  # as the largest HTTP body: one input always fits
 _UNDECIDED = frozenset({Fate.REFUSED, Fate.LOST, Fate.SPLIT})
 MAX_RELAYED = 256  # queries in a batch for a peer, which makes batches of its own from them
-
-
-class Channel(Protocol):
-    """Sends to replicas. Each returns False if the peer is gone; nothing was sent then."""
-
-    def send_batch(self, session: Session, batch: Batch, *, input_type: int, item_length: int, budget_micros: int) -> bool:
-        """Send the inputs of a batch."""
-
-    def send_cancel(self, session: Session, batch_id: int) -> bool:
-        """Ask a replica to forget a batch that it has not started."""
-
-    def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
-        """Send the queries of a batch to a peer frontend."""
 
 
 class VersionDispatch:
@@ -87,6 +74,7 @@ class VersionDispatch:
         self._is_suspects_turn = True  # by turns with ordinary batches: many suspects must not make all others late
         self._wait_per_query_s = 0.0  # how much longer the queue gets by one query
         self._holds_relayed = False  # whether queries of peers may wait here
+        self._asks_first: int | None = None  # what the last result said of sharing: not 0, ask first; None: there is none
 
     @property
     def key(self) -> str:
@@ -170,18 +158,17 @@ class VersionDispatch:
             return
         while self._suspects and self._suspects[0].is_done:
             self._suspects.popleft()
-        sharers = 1 if self.limit.allows_second_slot else self.frontends  # short lines hide the way there and back
+        asks_first = self.frontends > 1 if self._asks_first is None else self._asks_first
         while self.queue.count or self._suspects:
-            replica = self.replicas.next_idle(sharers)
-            if replica is not None and self._suspects and (self._is_suspects_turn or not self.queue.count):
-                self._is_suspects_turn = False
-                self._send(replica, [self._suspects.popleft()], now, is_alone=True)
+            replica = self.replicas.next_idle()
+            if replica is not None and asks_first:
+                batches = len(self._suspects) - (-self.queue.count // self.limit.limit)
+                if not self.replicas.may_ask(batches, now - patience_s(self.limit.expected_s(self.limit.limit))):
+                    return
+                self._ask(replica, now)
             elif replica is not None:
-                self._is_suspects_turn = True
-                limit = self.limit.limit
-                if len(self.replicas.ready) > 1:  # leave some for the others that rest
-                    limit = min(limit, -(-self.queue.count // self.replicas.free_count(sharers)))
-                self._send(replica, self._next_batch(limit, now), now)
+                share = 1 if len(self.replicas.ready) == 1 else self.replicas.idle_count()  # the others rest too
+                self._give(replica, now, share)
             elif self.queue.count and not self._suspects and self.limit.allows_second_slot:
                 replica = self.replicas.next_second_slot(self.frontends)
                 if replica is None or self.queue.count < replica.oldest_size():
@@ -191,6 +178,28 @@ class VersionDispatch:
                 return
             while self._suspects and self._suspects[0].is_done:
                 self._suspects.popleft()
+
+    def _give(self, replica: Replica, now: float, share: int) -> None:
+        """Send a batch to a replica that rests. Something waits; `share`: how many replicas should get some of it."""
+        if self._suspects and (self._is_suspects_turn or not self.queue.count):
+            self._is_suspects_turn = False
+            self._send(replica, [self._suspects.popleft()], now, is_alone=True)
+        else:
+            self._is_suspects_turn = True
+            limit = self.limit.limit if share == 1 else min(self.limit.limit, -(-self.queue.count // share))
+            self._send(replica, self._next_batch(limit, now), now)
+
+    def _ask(self, replica: Replica, now: float) -> None:
+        """Ask a replica to call when it is free, or tell one that was asked what waits by now."""
+        since = self._suspects[0].arrived if self._suspects else self.queue.waits_since()
+        if since is None:
+            replica.asked_at = None
+            self._channel.send_pass(replica.session)
+        elif not self._channel.send_ask(replica.session, now - since):
+            self.replicas.set_state(replica, ReplicaState.DRAINING)  # it is gone; on_lost follows from the monitor
+        elif replica.asked_at is None:
+            replica.asked_at = now
+            self.replicas.used(replica)
 
     def _pump_relays(self, now: float) -> None:
         """No replica is ready here: give what waits to peers that have some, and back what came from peers."""
@@ -255,7 +264,6 @@ class VersionDispatch:
     def _send(self, replica: Replica, queries: list[Query], now: float, *, is_alone: bool = False) -> None:
         expected_s = self.limit.expected_s(len(queries))
         batch = self._sessions.begin(replica.session, queries, now, expected_s, is_alone=is_alone)
-        budget_s = queries[0].timeout_at - now
         self.last_batch_size = len(queries)
         for query in queries:
             query.tries += 1
@@ -264,7 +272,7 @@ class VersionDispatch:
             batch,
             input_type=self._kind,
             item_length=queries[0].item_length,
-            budget_micros=max(0, int(budget_s * MICROS)),
+            budget_micros=max(0, int((queries[0].timeout_at - now) * MICROS)),
         )
         if sent:
             replica.is_exclusive = is_alone
@@ -349,6 +357,21 @@ class VersionDispatch:
             if not query.is_done:
                 self._retry_elsewhere(query, now)
 
+    def on_free(self, session: Session, call: int, now: float) -> None:
+        """A replica calls: it gets the best batch there is, or hears that nothing waits."""
+        replica = self.replicas.all[session.id]
+        replica.asked_at = None
+        while self._suspects and self._suspects[0].is_done:
+            self._suspects.popleft()
+        if not (self.queue.count or self._suspects) or replica.state is not ReplicaState.READY or session.in_flight:
+            self.counters.passed += 1
+            self._channel.send_pass(session, call)
+            return
+        self._give(replica, now, 1)
+        for other in self.replicas.asked(MOST_ASKED if self.queue.count else None):  # few: what waits changes often
+            self._ask(other, now)
+        self.pump(now)
+
     # ---- answers out -----------------------------------------------------------------------------------------------
 
     def on_result(self, session: Session, batch: Batch, result: Result, now: float) -> None:
@@ -357,8 +380,7 @@ class VersionDispatch:
         if replica is None:
             return
         replica.backlog = result.backlog
-        if self.frontends > 1:
-            self.replicas.heard(result.backlog, self.frontends)
+        self._asks_first = result.header.flags & ASK_FIRST
         replica.is_exclusive = False
         if replica.state is ReplicaState.STALLED:
             log.info("replica goes on", extra={"model": self.record.key, "replica": replica.name})

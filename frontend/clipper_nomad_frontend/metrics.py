@@ -73,7 +73,7 @@ class AppCounters:
 class VersionCounters:
     """What the replicas of one model version did."""
 
-    __slots__ = ("batch_exec", "batch_size", "errors", "lost", "poisoned", "refused", "relayed", "resent")
+    __slots__ = ("batch_exec", "batch_size", "errors", "lost", "passed", "poisoned", "refused", "relayed", "resent")
 
     def __init__(self) -> None:
         self.batch_size = Histogram(SIZE_BOUNDS)
@@ -84,6 +84,7 @@ class VersionCounters:
         self.poisoned = 0
         self.refused = 0
         self.relayed = 0
+        self.passed = 0
 
 
 class ProcessCounters:
@@ -136,7 +137,7 @@ class _Collector(Collector):
             ("http_connections", "HTTP connections accepted.", process.connections),
             ("http_errors", "Requests that broke the HTTP rules.", process.http_errors),
             ("protocol_errors", "Messages on the model channel that are not of its protocol.", process.protocol_errors),
-            ("stray_results", "Results that answer no batch in flight, dropped.", process.stray_results),
+            ("stray_results", "Results and calls that fit nothing of their session, dropped.", process.stray_results),
             ("catalog_rejected", "Catalogs of another store or a lower revision, not taken.", process.catalog_rejected),
         ):
             yield CounterMetricFamily(f"clipper_{name}", text, value=value)
@@ -158,6 +159,7 @@ class _Collector(Collector):
             "lost": CounterMetricFamily("clipper_lost_replicas", "Replicas lost with work in hand.", labels=labels),
             "poisoned": CounterMetricFamily("clipper_poison_inputs", "Inputs that ended replicas.", labels=labels),
             "relayed": CounterMetricFamily("clipper_relayed_queries", "Queries sent on to a peer frontend.", labels=labels),
+            "passed": CounterMetricFamily("clipper_passed_calls", "Calls for which nothing waited.", labels=labels),
             "refused": CounterMetricFamily("clipper_refused_queries", "Queries the queue had no room for.", labels=labels),
         }
         for model, version, counters, waiting, replicas in self._source.version_counters():

@@ -93,6 +93,11 @@ class ModelQueue:
         self.count -= len(batch)
         return batch
 
+    def waits_since(self) -> float | None:
+        """Return when the query came that is about the next to be taken, or None if none waits."""
+        lanes = self._on_time or self._late
+        return min(lane[0].arrived for lane in lanes.values()) if self.count else None
+
     def drain(self) -> list[Query]:
         """Return every query that waits, and leave the queue empty."""
         self._sweep()

@@ -1,23 +1,22 @@
 """The replicas of one model version, and which of them gets the next batch. Pure.
 
 Slots belong to the replica: it works one batch at a time, and each result tells how many wait there, from all frontends.
-First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin. Where other
-frontends share the replicas and batches take long, a frontend gives work to fewer of them at once the longer the lines that
-its results tell of: a batch in a line neither starts sooner for being sent now nor grows. Tried: tests/unit/test_fairness.py
+First slots of all replicas are filled before any second slot; the smallest backlog first, then round robin. A replica that
+works for other frontends too may want to be asked first: then nothing is sent till it calls, and whoever calls first gets
+the batch. Source: docs/decisions/0011-late-binding.md
 """
 
 from __future__ import annotations
 
 import enum
-from math import inf
 from urllib.parse import quote
 
-from clipper_nomad.protocol.links import MOST_LINKS
 from clipper_nomad_frontend.sessions import Batch, Session
 
 LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
 STALLED_AFTER_S = 2.0  # a batch unanswered this long, or STALLED_AFTER_TIMES its expected time, stalls its replica
 STALLED_AFTER_TIMES = 5.0
+MOST_ASKED = 4  # replicas at once for each batch that waits: who calls first gets it, the others a PASS
 
 
 class ReplicaState(enum.StrEnum):
@@ -31,7 +30,9 @@ class ReplicaState(enum.StrEnum):
 class Replica:
     """One ready replica as this frontend sees it, over one session."""
 
-    __slots__ = ("answered", "backlog", "headers", "id", "is_exclusive", "last_used", "name", "session", "state")
+    __slots__ = (
+        "answered", "asked_at", "backlog", "headers", "id", "is_exclusive", "last_used", "name", "session", "state",
+    )  # fmt: skip
 
     def __init__(self, id_: int, session: Session) -> None:
         self.id = id_
@@ -42,6 +43,7 @@ class Replica:
         self.answered = 0
         self.last_used = 0
         self.is_exclusive = False  # works on a suspect: nothing else is sent until that is over
+        self.asked_at: float | None = None  # to call when it is free: nothing is sent till then
         self.headers = replica_headers(f"{session.hello.model}:{session.hello.version}", session.hello.replica)
 
     @property
@@ -58,8 +60,13 @@ class Replica:
     def stalled_at(self) -> float | None:
         """Return when its oldest batch is overdue, or None if it has none."""
         for batch in self.in_flight.values():
-            return batch.sent_at + max(STALLED_AFTER_S, STALLED_AFTER_TIMES * batch.expected_s)
+            return batch.sent_at + patience_s(batch.expected_s)
         return None
+
+
+def patience_s(expected_s: float) -> float:
+    """Return for how long a replica may be silent over a batch that should take `expected_s`."""
+    return max(STALLED_AFTER_S, STALLED_AFTER_TIMES * expected_s)
 
 
 def replica_headers(model: str, replica: str) -> bytes:
@@ -75,13 +82,12 @@ def _printable(text: str) -> str:
 class ReplicaSet:
     """The replicas of one model version that have a session here."""
 
-    __slots__ = ("_at_once", "_turn", "all", "ready")
+    __slots__ = ("_turn", "all", "ready")
 
     def __init__(self) -> None:
         self.all: dict[int, Replica] = {}  # by session id
         self.ready: list[Replica] = []
         self._turn = 0
-        self._at_once: float = inf  # how many may have work of this frontend, where others share them
 
     def add(self, replica: Replica) -> None:
         """Take in a replica."""
@@ -102,36 +108,30 @@ class ReplicaSet:
     def _refresh(self) -> None:
         self.ready = [replica for replica in self.all.values() if replica.state is ReplicaState.READY]
 
-    def heard(self, backlog: int, sharers: int) -> None:
-        """Learn from a result how many batches wait at its replica: one more at once if none does, fewer if several do."""
-        self._at_once = max(min(self._at_once, len(self.ready)) + 1 - backlog, self._least(sharers))
-
-    def _least(self, sharers: int) -> int:
-        """Return how many replicas may have work of this frontend, however long the lines: its share, and one more."""
-        return -(-len(self.ready) // min(sharers, MOST_LINKS)) + 1
-
     def idle_count(self) -> int:
-        """Return how many ready replicas have nothing in hand from this frontend."""
-        return sum(not replica.session.in_flight for replica in self.ready)
+        """Return how many ready replicas have nothing in hand from this frontend, and were not asked."""
+        return sum(not replica.session.in_flight and replica.asked_at is None for replica in self.ready)
 
-    def free_count(self, sharers: int) -> int:
-        """Return how many of them may be given work now: all of them, or fewer where `sharers` frontends share them."""
-        idle = self.idle_count()
-        return idle if sharers <= 1 else int(max(0, min(idle, self._most_at_once(sharers) - (len(self.ready) - idle))))
-
-    def _most_at_once(self, sharers: int) -> float:
-        return max(self._at_once, self._least(sharers))
-
-    def next_idle(self, sharers: int = 1) -> Replica | None:
-        """Return the ready replica with nothing in hand, the smallest backlog and the longest rest; None if none may."""
+    def next_idle(self) -> Replica | None:
+        """Return the one of these with the smallest backlog and the longest rest; None if there is none."""
         best: Replica | None = None
-        at_work = 0
         for replica in self.ready:
-            if replica.session.in_flight:
-                at_work += 1
-            elif best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used):
+            if (
+                not replica.session.in_flight
+                and replica.asked_at is None
+                and (best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used))
+            ):
                 best = replica
-        return best if sharers <= 1 or at_work < self._most_at_once(sharers) else None
+        return best
+
+    def asked(self, most: int | None = None) -> list[Replica]:
+        """Return the ready replicas that were asked and have not called yet, or some of them."""
+        return [replica for replica in self.ready if replica.asked_at is not None][:most]
+
+    def may_ask(self, batches: int, since: float) -> bool:
+        """Return whether one more should be asked, for so many batches. Who was asked before `since` may hang."""
+        recent = sum(replica.asked_at is not None and replica.asked_at > since for replica in self.ready)
+        return recent < MOST_ASKED * batches
 
     def next_second_slot(self, frontends: int) -> Replica | None:
         """Return a ready replica that has one batch in hand and room for another behind it; None if there is none."""
@@ -140,6 +140,7 @@ class ReplicaSet:
             if (
                 len(replica.session.in_flight) == 1
                 and not replica.is_exclusive
+                and replica.asked_at is None
                 and replica.backlog < frontends + 1
                 and (best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used))
             ):

@@ -156,6 +156,15 @@ class Router:
         """Ask a replica to forget a batch that it has not started; False if the peer is gone."""
         return self.send_control(session, MessageType.CANCEL, batch_id)
 
+    def send_ask(self, session: Session, waited_s: float) -> bool:
+        """Ask a replica to call when it is free for a batch; False if the peer is gone."""
+        waited = max(0, int(waited_s * MICROS))
+        return self._send(session.routing_id, wire.encode_ask(epoch=self._epoch, session=session.id, waited_micros=waited))
+
+    def send_pass(self, session: Session, call: int = 0) -> bool:
+        """Tell a replica that nothing waits for it: in answer to its call, or before that; False if the peer is gone."""
+        return self.send_control(session, MessageType.PASS, call)
+
     def send_control(self, session: Session, kind: MessageType, batch_id: int = 0) -> bool:
         """Send a message that is a header only; False if the peer is gone."""
         frames = wire.encode_control(kind, epoch=self._epoch, session=session.id, batch=batch_id)

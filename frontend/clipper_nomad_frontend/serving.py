@@ -248,7 +248,7 @@ class Serving:
         is_busy = False
         for dispatch in self.dispatches.values():
             dispatch.check_progress(now)
-            is_busy = is_busy or any(replica.in_flight for replica in dispatch.replicas.all.values())
+            is_busy = is_busy or any(each.in_flight or each.asked_at is not None for each in dispatch.replicas.all.values())
         for routing_id, (hello, since) in list(self._waiting.items()):
             if now - since > UNKNOWN_UID_PATIENCE_S:
                 del self._waiting[routing_id]
@@ -397,7 +397,7 @@ class Serving:
         self.router.send_reject(routing_id, Reject(reason=reason, final=False))
 
     def on_message(self, routing_id: bytes, header: Header, frames: list[bytes]) -> None:
-        """A replica sent a result, or wants to leave."""
+        """A replica sent a result, calls for a batch, or wants to leave."""
         session = self.sessions.find(routing_id)
         if session is None:
             if routing_id in self._waiting:
@@ -411,6 +411,11 @@ class Serving:
                 self.process_counters.stray_results += 1
                 return
             dispatch.on_result(session, batch, result, self._clock())
+        elif header.type is MessageType.FREE:
+            if self.sessions.is_of(session, header):
+                dispatch.on_free(session, header.batch, self._clock())
+            else:
+                self.process_counters.stray_results += 1
         elif header.type is MessageType.DRAIN:
             assert self.router is not None  # noqa: S101  # it is who called
             dispatch.drain(session)

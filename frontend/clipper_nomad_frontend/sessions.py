@@ -81,6 +81,10 @@ class SessionTable:
         session.in_flight[batch.id] = batch
         return batch
 
+    def is_of(self, session: Session, header: Header) -> bool:
+        """Return whether a message is of `session` and of this start of the frontend."""
+        return header.epoch == self.epoch and header.session == session.id
+
     def finish(self, session: Session, header: Header) -> Batch | None:
         """Return the batch that `header` answers, no longer in flight; None if it answers none."""
         if header.epoch != self.epoch or header.session != session.id:

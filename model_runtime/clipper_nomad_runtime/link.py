@@ -24,6 +24,7 @@ from clipper_nomad.protocol.wire import (
     Reject,
     Welcome,
     WireError,
+    decode_ask,
     decode_introduction,
     header_of,
 )
@@ -33,6 +34,7 @@ WELCOME_S = 2.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 MAX_BREACHES = 10  # of the protocol on one connection: then it is closed
+MICROS = 1_000_000
 MAX_WAITING = 1024  # batches of one frontend; it sends a handful
 
 
@@ -101,6 +103,8 @@ class Link:
         self.is_surplus = False  # its frontend is linked already, or is not wanted: it is being released
         self.refusal: str | None = None  # why the frontend will never take this replica
         self.was_sent_away = False  # the frontend wants no more of this replica's version
+        self.waits_since: float | None = None  # its frontend has queries, the first since then, and asked to be called
+        self.call = 0  # the number of the call (FREE) that its frontend has not answered yet; 0: none
         self._jitter = jitter
         self._dropped = dropped
         self.longest_pause_s = LONGEST_PAUSE_S
@@ -112,6 +116,11 @@ class Link:
     def is_finished(self) -> bool:
         """Whether the frontend sends no more and all that it sent is answered."""
         return self.stage is Stage.LEAVING and not self.batches
+
+    @property
+    def backlog(self) -> int:
+        """How many batches it has here, and one more if it asked to be called."""
+        return len(self.batches) + (self.waits_since is not None)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -128,7 +137,7 @@ class Link:
 
     def released(self) -> None:
         """The frontend was asked to send no more."""
-        self.stage = Stage.RELEASING
+        self.stage, self.waits_since = Stage.RELEASING, None
 
     def hasten(self, now: float) -> None:
         """Dial soon, however long it has failed: something says that it may be worth it."""
@@ -140,6 +149,7 @@ class Link:
         """The connection is gone, or is given up. Return how many batches are forgotten."""
         forgotten = len(self.batches)
         self.batches.clear()
+        self.waits_since, self.call = None, 0
         self.breaches = 0
         self.failed_dials += 1
         self.roster = ()
@@ -175,6 +185,11 @@ class Link:
             if len(self.batches) >= MAX_WAITING:
                 raise WireError(f"{MAX_WAITING} batches of this frontend wait here already")
             self.batches.append(Batch(header, frames, asked, read))
+        elif kind is MessageType.ASK:
+            waited_s = decode_ask(frames) / MICROS
+            self.waits_since = read - waited_s if self.stage is Stage.OPEN else None
+        elif kind is MessageType.PASS:
+            self._passed(header.batch)
         elif kind is MessageType.CANCEL:
             self._cancel(header.batch)
         elif kind is MessageType.ROSTER:
@@ -184,7 +199,7 @@ class Link:
             return self.roster
         elif kind is MessageType.DRAIN or (kind is MessageType.DRAINED and self.stage is not Stage.OPEN):
             self.was_sent_away |= kind is MessageType.DRAIN
-            self.stage, self.due = Stage.LEAVING, inf
+            self.stage, self.due, self.waits_since = Stage.LEAVING, inf, None
         else:
             raise WireError(f"{kind.name} cannot come from a frontend while the link is {self.stage.value}")
         return None
@@ -201,6 +216,14 @@ class Link:
         pause = min(self._pause, self.longest_pause_s) * (0.5 + 0.5 * self._jitter())
         self._pause = min(2 * self._pause, self.longest_pause_s)
         return pause
+
+    def _passed(self, call: int) -> None:
+        if not call:
+            self.waits_since = None
+        elif call == self.call:
+            self.call = 0
+        else:
+            self._dropped["late pass"] += 1
 
     def _cancel(self, batch: int) -> None:
         for index, waiting in enumerate(self.batches):

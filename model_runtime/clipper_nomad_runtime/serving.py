@@ -1,9 +1,9 @@
 """The loop of a replica: poll the links, call the model, send the result. One thread, so a long predict delays only
 what waits here; libzmq's own thread keeps the links alive meanwhile.
 
-The links take turns, one batch each, and everything that waits on the sockets is read before a batch begins, so that a
-batch cancelled in time is not run and each result tells how many batches wait. link.py decides what a message means,
-mesh.py which links there are: it is asked when a link changed its stage, not at every batch.
+Everything that waits on the sockets is read before a batch begins, so that a batch cancelled in time is not run and each
+result tells how many batches wait. link.py decides what a message means, line.py whose batch is next, mesh.py which links
+there are: it is asked when a link changed its stage, not at every batch.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from clipper_nomad.protocol.wire import (
 )
 from clipper_nomad_runtime.dealer import LAST_WORDS_S, Connection, Dealer, Keys
 from clipper_nomad_runtime.hang import HangWatch
+from clipper_nomad_runtime.line import Line
 from clipper_nomad_runtime.link import MAX_BREACHES, Batch, Link, Roster, Stage
 from clipper_nomad_runtime.mesh import Mesh
 from clipper_nomad_runtime.metrics import Metrics
@@ -67,7 +68,7 @@ class Serving:
         self._dealer = Dealer(stop.fileno(), keys)
         self._connections: dict[Link, Connection] = {}
         self._connected: list[Link] = []  # its keys: only these can have batches
-        self._turn = 0
+        self._line = Line(self._send, metrics.dropped)
         self._tend_at = -inf  # when a link, or the end of the drain, is due
         self._drain_by = inf
         self._unanswered = 0  # batches left when the drain had to end
@@ -93,15 +94,15 @@ class Serving:
 
     def _patience(self) -> float:
         """Return for how long nothing but a message needs this thread."""
-        if self._backlog():
+        if self._backlog() and not self._line.is_calling:
             return 0.0
-        return max(min(self._tend_at, self._hang.rest_at) - monotonic(), 0.0)
+        return max(min(self._tend_at, self._hang.rest_at, self._line.call_ends) - monotonic(), 0.0)
 
     def _backlog(self) -> int:
-        """Return how many batches wait here, of all frontends."""
+        """Return how many batches wait here, of all frontends, and how many frontends wait to be called for one."""
         waiting = 0
         for link in self._connected:
-            waiting += len(link.batches)
+            waiting += len(link.batches) + (link.waits_since is not None)
         return waiting
 
     def _read(self, readable: list[Connection]) -> None:
@@ -146,14 +147,13 @@ class Serving:
             self._mesh.told(link, monotonic())
 
     def _answer_next(self) -> None:
-        """Answer the next batch of the link whose turn it is, if one waits."""
-        links = self._connected
-        for offset in range(len(links)):
-            index = (self._turn + offset) % len(links)
-            if links[index].batches:
-                self._turn = index + 1
-                self._answer(links[index], links[index].batches.popleft())
-                return
+        """Answer the oldest batch of the link that is next, if one waits, or call for one."""
+        link = self._line.next(self._connected, monotonic())
+        if link is not None:
+            self._answer(link, link.batches.popleft())
+
+    def _send(self, link: Link, frames: list[bytes]) -> None:
+        self._connections[link].send(frames)  # if it does not go, the connection is lost soon
 
     def _answer(self, link: Link, batch: Batch) -> None:
         header = batch.header
@@ -170,6 +170,7 @@ class Serving:
         handled = monotonic()
         if answer.exec_s > FRESH_S:
             self._read([])
+        ask_first = self._line.ended(self._connected, link, answer.exec_s)
         outputs = answer.outputs
         result = encode_result(
             answers=header,
@@ -179,6 +180,7 @@ class Serving:
             lengths=outputs.lengths,
             data=outputs.data,
             errors=answer.errors,
+            ask_first=ask_first,
         )
         if self._connections.get(link) is not connection:
             self._metrics.dropped["unsent"] += 1  # it ended while the model worked
@@ -279,7 +281,7 @@ class Serving:
         link.released()
 
     def _end_drain(self) -> None:
-        self._unanswered = self._backlog()
+        self._unanswered = sum(len(link.batches) for link in self._mesh.links)
         log.warning("the drain took too long", extra={"drain_s": self._drain_s, "unanswered": self._unanswered})
         for link in self._mesh.links:
             self._close(link, linger_s=LAST_WORDS_S)

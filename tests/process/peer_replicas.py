@@ -242,6 +242,10 @@ class PeerReplica:
                 self.waiting.append(batch)
                 if not self.holds:
                     self._let_go()
+            case MessageType.ASK:
+                self._socket.send_multipart(
+                    encode_control(MessageType.FREE, epoch=self.epoch, session=self.session, batch=1)
+                )
             case _:
                 self.controls.append(header)
 

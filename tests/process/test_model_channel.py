@@ -355,6 +355,8 @@ def fuzzed(rng: random.Random, session: int) -> list[bytes]:
             b'[[0,"raised","",""]]',
         ],
         [header(MessageType.DRAIN, session=session)],
+        [header(MessageType.FREE, session=session)],
+        [header(MessageType.PASS, session=session)],
     ]
     frames = [bytearray(frame) for frame in rng.choice(good)]
     for _ in range(rng.randint(1, 4)):

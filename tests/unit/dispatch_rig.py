@@ -10,9 +10,10 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clipper_nomad.protocol.mesh_messages import Fate, RelayedAnswer, Served
-from clipper_nomad.protocol.wire import ErrorKind, Header, Hello, MessageType, OutputError, OutputType, Result
+from clipper_nomad.protocol.wire import ASK_FIRST, ErrorKind, Header, Hello, MessageType, OutputError, OutputType, Result
 from clipper_nomad.state.records import ModelVersion
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
@@ -33,6 +34,8 @@ class RecordingChannel:
         self.relayed: list[tuple[Session, Batch]] = []
         self.budgets: list[int] = []
         self.cancelled: list[tuple[Session, int]] = []
+        self.asked: dict[Session, float] = {}
+        self.passes: list[tuple[Session, int]] = []
         self.gone: set[Session] = set()
         self.sends: Counter[Query] = Counter()
 
@@ -45,6 +48,22 @@ class RecordingChannel:
         self.sent.append((session, batch))
         self.budgets.append(budget_micros)
         self.sends.update(batch.queries)
+        return True
+
+    def send_ask(self, session: Session, waited_s: float) -> bool:
+        """Note an ask."""
+        assert waited_s >= 0
+        if session in self.gone:
+            return False
+        self.asked[session] = waited_s
+        return True
+
+    def send_pass(self, session: Session, call: int = 0) -> bool:
+        """Note a pass, or that an ask is withdrawn."""
+        if session in self.gone:
+            return False
+        self.asked.pop(session, None)
+        self.passes.append((session, call))
         return True
 
     def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
@@ -87,6 +106,8 @@ class Rig:
         self.asked: list[Query] = []
         self.sessions: list[Session] = []
         self.peers: list[Session] = []
+        self.asks_first = False  # whether the replicas say that they want to be asked first
+        self.calls = 0
         self.guests = endpoint("guests", slo_s=slo_s, is_relay=True)
         self._peers = itertools.count()
         self.dispatch = VersionDispatch(
@@ -193,9 +214,16 @@ class Rig:
         whole = any(error.index is None for error in errors)
         data = b"" if whole else b"".join(query.data[:8] for query in batch.queries)
         kind = OutputType.TEXT if whole else OutputType.FLOAT64
+        header = replace(header, flags=ASK_FIRST if self.asks_first else 0)
         result = Result(header, kind, 0, round(took_s * 1e6), None, data, tuple(errors))
         self.dispatch.on_result(session, found, result, self.now)
         return True
+
+    def call(self, session: Session) -> None:
+        """A replica says that it is free."""
+        self.calls += 1
+        self.channel.asked.pop(session, None)
+        self.dispatch.on_free(session, self.calls, self.now)
 
     # ---- the peers' side
 
@@ -251,11 +279,13 @@ class Rig:
         self._answered(query, query.endpoint.out_of_patience(query, has_replica=True, model="m:1"), self.now)
 
     def work_off(self) -> None:
-        """Let every replica answer until nothing is in flight."""
-        while busy := [session for session in self.sessions if session.in_flight]:
+        """Let every replica answer, and call where it was asked to, until nothing is in flight."""
+        while busy := [session for session in self.sessions if session.in_flight or session in self.channel.asked]:
             for session in busy:
                 if session.in_flight:
                     self.result(session)
+                elif session in self.channel.asked:
+                    self.call(session)
 
     def teach(self, *, largest: int) -> None:
         """Let the dispatch learn that batches up to `largest` are quick."""

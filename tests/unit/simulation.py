@@ -182,6 +182,16 @@ class SimulatedRouter:
             self._frontend.loop.call_later(NETWORK_S, replica.cancel, batch_id)
         return replica is not None
 
+    def send_ask(self, session: Session, waited_s: float) -> bool:
+        """Note an ask: these replicas never want to be asked, and do not call."""
+        del waited_s
+        return self.send_control(session, MessageType.ASK)
+
+    def send_pass(self, session: Session, call: int = 0) -> bool:
+        """Note a pass."""
+        del call
+        return self.send_control(session, MessageType.PASS)
+
     def send_control(self, session: Session, kind: MessageType, batch_id: int = 0) -> bool:
         """Note a message that is a header only."""
         self.controls.append((session.routing_id, kind))

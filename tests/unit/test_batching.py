@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipper_nomad_frontend.batching import LARGEST_SLACK, MAX_BATCH, OFF_IN_A_ROW, SECOND_SLOT_BELOW_S, BatchLimit
+from clipper_nomad.protocol.links import BOUND_BELOW_S
+from clipper_nomad_frontend.batching import LARGEST_SLACK, MAX_BATCH, OFF_IN_A_ROW, BatchLimit
 
 
 def learnt(*, start_s: float, per_query_s: float, slo_s: float, batches: int = 40) -> BatchLimit:
@@ -240,8 +241,8 @@ def test_the_slack_is_what_answers_overrun_by_and_vary() -> None:
 
 
 def test_a_second_batch_waits_only_behind_short_ones() -> None:
-    assert learnt(start_s=0.0, per_query_s=SECOND_SLOT_BELOW_S / 100, slo_s=0.001).allows_second_slot
-    assert not learnt(start_s=SECOND_SLOT_BELOW_S, per_query_s=0.0001, slo_s=0.1).allows_second_slot
+    assert learnt(start_s=0.0, per_query_s=BOUND_BELOW_S / 100, slo_s=0.001).allows_second_slot
+    assert not learnt(start_s=BOUND_BELOW_S, per_query_s=0.0001, slo_s=0.1).allows_second_slot
 
 
 @settings(max_examples=40, deadline=None)

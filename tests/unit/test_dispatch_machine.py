@@ -22,9 +22,13 @@ class AnyInterleaving(RuleBasedStateMachine):
     """Results, losses, stalls, cancellations, failing sends and peers in any order."""
 
     @initialize(
-        retry=st.booleans(), batch_size=st.sampled_from([-1, -1, 1, 3]), replicas=st.integers(0, 3), learnt=st.booleans()
+        retry=st.booleans(),
+        batch_size=st.sampled_from([-1, -1, 1, 3]),
+        replicas=st.integers(0, 3),
+        learnt=st.booleans(),
+        is_shared=st.booleans(),
     )
-    def begin(self, *, retry: bool, batch_size: int, replicas: int, learnt: bool) -> None:
+    def begin(self, *, retry: bool, batch_size: int, replicas: int, learnt: bool, is_shared: bool) -> None:
         apps = [endpoint("a", slo_s=0.5, timeout_s=20.0), endpoint("b", slo_s=5.0, policy="default")]
         bounds = QueueBounds(queries=25)
         self.retry = retry
@@ -33,6 +37,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.left: set[Query] = set()
         if learnt:
             self.rig.teach(largest=8)
+        if is_shared:
+            self.rig.asks_first = True
+            self.rig.dispatch.frontends = 3
 
     def busy(self) -> list[Session]:
         return [session for session in self.rig.sessions if session.in_flight]
@@ -85,6 +92,20 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 3))
     def drain(self, pick: int) -> None:
         self.rig.dispatch.drain(self.rig.sessions[pick % len(self.rig.sessions)])
+
+    @precondition(lambda self: self.rig.sessions)
+    @rule(pick=st.integers(0, 3))
+    def call(self, pick: int) -> None:
+        """A replica calls, whether it was asked to or not, and gets a batch or a pass."""
+        session = self.rig.sessions[pick % len(self.rig.sessions)]
+        channel = self.rig.channel
+        sent, passes = len(channel.sent), len(channel.passes)
+
+        self.rig.call(session)
+
+        is_passed = (session, self.rig.calls) in channel.passes[passes:]
+        is_served = any(to is session for to, _ in channel.sent[sent:])
+        assert is_passed + is_served == (session not in channel.gone)
 
     # ---- peers
 

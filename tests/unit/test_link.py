@@ -13,6 +13,7 @@ from clipper_nomad.protocol.wire import (
     Reject,
     Welcome,
     WireError,
+    encode_ask,
     encode_control,
     encode_introduction,
     encode_predict,
@@ -127,6 +128,21 @@ def test_a_cancelled_batch_leaves_the_queue_and_no_other() -> None:
     assert dropped == {"cancelled": 1}
 
 
+def test_only_asks_of_this_very_session_are_heard() -> None:
+    link, dropped = new_link()
+    welcome(link)
+
+    take(link, encode_ask(epoch=EPOCH, session=SESSION + 1, waited_micros=5))
+    take(link, encode_ask(epoch=EPOCH + 1, session=SESSION, waited_micros=5))
+    assert (link.waits_since, link.backlog) == (None, 0)
+    assert dropped == {"stale": 2}
+    link.take(encode_ask(epoch=EPOCH, session=SESSION, waited_micros=500_000), asked=7.0, read=8.0)
+
+    assert (link.waits_since, link.backlog) == (7.5, 1)
+    link.lost(9.0)
+    assert link.waits_since is None
+
+
 def test_a_frontend_that_sends_a_replica_away_gets_what_it_asked() -> None:
     link, _ = new_link()
     welcome(link)
@@ -193,11 +209,17 @@ def test_what_cannot_come_at_a_stage_is_a_breach(stage: Stage) -> None:
     welcome(link)
     link.stage = stage
     wrong = {
-        Stage.GREETING: [predict(1), control(MessageType.DRAIN)],
+        Stage.GREETING: [
+            predict(1),
+            control(MessageType.DRAIN),
+            control(MessageType.PASS),
+            encode_ask(epoch=EPOCH, session=SESSION, waited_micros=1),
+        ],
         Stage.OPEN: [
             control(MessageType.DRAINED),
             control(MessageType.HELLO),
             control(MessageType.RESULT),
+            control(MessageType.FREE),
             encode_introduction(MessageType.WELCOME, WELCOME, epoch=EPOCH, session=SESSION),
         ],
         Stage.LEAVING: [control(MessageType.HELLO)],

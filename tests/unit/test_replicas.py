@@ -6,6 +6,7 @@ import pytest
 
 from clipper_nomad.protocol.wire import Hello
 from clipper_nomad_frontend.replicas import (
+    MOST_ASKED,
     STALLED_AFTER_S,
     STALLED_AFTER_TIMES,
     Replica,
@@ -113,36 +114,31 @@ def test_a_replica_that_works_on_a_suspect_gets_nothing_else() -> None:
     assert team.set.next_second_slot(1) is None
 
 
-def test_long_lines_at_replicas_that_others_share_let_a_frontend_use_fewer_of_them_at_once() -> None:
-    team = Team(8)
-    assert team.set.free_count(4) == 8
+def test_a_replica_that_was_asked_to_call_gets_nothing_till_it_does() -> None:
+    team = Team(2)
 
-    team.set.heard(3, 4)
-    assert team.set.free_count(4) == 6
+    team.members[0].asked_at = 5.0
+
+    assert team.set.idle_count() == 1
+    assert team.set.next_idle() is team.members[1]
+    team.send(team.members[1])
+    assert team.set.next_idle() is None
     team.send(team.members[0])
-    assert team.set.free_count(4) == 5
-
-    for _ in range(9):
-        team.set.heard(3, 4)
-    assert team.set.free_count(4) == 2  # its share of two, and one more, less the one that works
-    for replica in team.members[1:3]:
-        team.send(replica)
-    assert team.set.next_idle(4) is None
-    assert team.set.next_idle(1) is team.members[3]
+    assert team.set.next_second_slot(1) is team.members[1]
 
 
-def test_replicas_without_a_line_are_used_again_one_more_with_each_result() -> None:
-    team = Team(8)
-    team.set.heard(9, 4)
-    assert team.set.free_count(4) == 3
+def test_who_was_asked_long_ago_may_hang_and_counts_no_more() -> None:
+    team = Team(MOST_ASKED)
+    team.members[0].asked_at = 5.0
+    team.members[1].asked_at = 6.0
 
-    team.set.heard(0, 4)
-    assert team.set.free_count(4) == 4
-    team.set.heard(1, 4)
-    assert team.set.free_count(4) == 4
-    for _ in range(9):
-        team.set.heard(0, 4)
-    assert team.set.free_count(4) == 8
+    assert team.set.asked() == team.members[:2]
+    assert team.set.asked(1) == team.members[:1]
+    for replica in team.members[2:]:
+        replica.asked_at = 7.0
+    assert [team.set.may_ask(1, since) for since in (4.0, 5.0, 6.0)] == [False, True, True]
+    assert team.set.may_ask(2, 4.0)
+    assert not team.set.may_ask(0, 6.0)
 
 
 @pytest.mark.parametrize("state", [ReplicaState.STALLED, ReplicaState.DRAINING])

@@ -158,7 +158,34 @@ def test_a_result_that_answers_nothing_is_counted() -> None:
     assert len(frontend.answered) == 1
 
 
-@pytest.mark.parametrize(("routing_id", "kind"), [(b"stranger", MessageType.RESULT), (b"peer-0", MessageType.PREDICT)])
+@pytest.mark.parametrize(("epoch", "session"), [(EPOCH + 1, 1), (EPOCH, 2)])
+def test_a_call_of_another_session_is_counted_and_not_answered(epoch: int, session: int) -> None:
+    frontend = serving(V1)
+
+    frontend.serving.on_message(b"peer-0", Header(MessageType.FREE, 0, 0, epoch, session, 7), [])
+
+    assert frontend.serving.process_counters.stray_results == 1
+    assert not frontend.router.controls
+
+
+def test_a_call_that_nobody_asked_for_is_answered_with_a_pass() -> None:
+    frontend = serving(V1)
+
+    frontend.serving.on_message(b"peer-0", Header(MessageType.FREE, 0, 0, EPOCH, 1, 7), [])
+
+    assert frontend.router.controls == [(b"peer-0", MessageType.PASS)]
+
+
+@pytest.mark.parametrize(
+    ("routing_id", "kind"),
+    [
+        (b"stranger", MessageType.RESULT),
+        (b"stranger", MessageType.FREE),
+        (b"peer-0", MessageType.PREDICT),
+        (b"peer-0", MessageType.ASK),
+        (b"peer-0", MessageType.PASS),
+    ],
+)
 def test_what_no_replica_may_send_is_refused(routing_id: bytes, kind: MessageType) -> None:
     frontend = serving(V1)
 

@@ -116,6 +116,28 @@ def test_a_result_arrives_as_it_was_sent(
     assert lengths is None or result.lengths.tolist() == lengths.tolist()  # type: ignore[union-attr]  # the line above
 
 
+@given(epoch=u64, session=u64, waited=u64)
+def test_an_ask_arrives_as_it_was_sent(epoch: int, session: int, waited: int) -> None:
+    frames = wire.encode_ask(epoch=epoch, session=session, waited_micros=waited)
+
+    header = wire.header_of(frames[0])
+
+    assert (header.type, header.epoch, header.session) == (MessageType.ASK, epoch, session)
+    assert wire.decode_ask(frames) == waited
+
+
+@given(header=headers, asks_first=st.booleans())
+def test_a_result_tells_whether_its_replica_is_to_be_asked_first(header: Header, *, asks_first: bool) -> None:
+    frames = wire.encode_result(
+        answers=header, output_type=OutputType.BOOL, backlog=0, exec_micros=0, lengths=None, data=bytes(header.count),
+        ask_first=asks_first,
+    )  # fmt: skip
+
+    flags = wire.decode_result(wire.header_of(frames[0]), frames).header.flags
+
+    assert flags == (wire.ASK_FIRST if asks_first else 0)
+
+
 @given(header=headers, kind=st.sampled_from(ErrorKind), message=words)
 def test_a_batch_that_failed_as_a_whole_arrives_with_its_reason(header: Header, kind: ErrorKind, message: str) -> None:
     error = OutputError(None, kind, message, "trace")

@@ -35,6 +35,7 @@ def read(frames: Sequence[bytes]) -> object:
         MessageType.REJECT: lambda: wire.decode_introduction(frames, Reject),
         MessageType.PREDICT: lambda: wire.decode_predict(header, frames),
         MessageType.RESULT: lambda: wire.decode_result(header, frames),
+        MessageType.ASK: lambda: wire.decode_ask(frames),
     }
     return decoders.get(header.type, lambda: header)()
 
@@ -99,6 +100,9 @@ BROKEN = {
     "a predict whose lengths do not add up": [predict_head(kind=4, count=2, flags=LENGTHS), TWO_LENGTHS, bytes(4)],
     "a predict of huge lengths": [predict_head(kind=0, count=2, flags=LENGTHS), HUGE_LENGTHS, bytes(4)],
     "a predict with lengths and no data": [predict_head(kind=0, count=2, flags=LENGTHS), TWO_LENGTHS],
+    "an ask of a header only": [header(MessageType.ASK)],
+    "an ask with too much after its head": [header(MessageType.ASK) + bytes(9)],
+    "an ask with two frames": [header(MessageType.ASK) + EIGHT, b""],
     "a result of a header only": [header(4, count=1)],
     "a result without data": [result_head()],
     "a result of an unknown type": [result_head(kind=6), EIGHT],
@@ -154,6 +158,8 @@ def test_random_messages_and_damaged_ones_raise_nothing_else() -> None:
         wire.encode_introduction(MessageType.HELLO, HELLO),
         wire.encode_introduction(MessageType.REJECT, Reject(reason="no", final=True)),
         wire.encode_control(MessageType.DRAIN, epoch=1),
+        wire.encode_control(MessageType.FREE, epoch=1, session=2, batch=3),
+        wire.encode_ask(epoch=1, session=2, waited_micros=3),
         wire.encode_predict(
             epoch=1, session=2, batch=3, input_type=3, item_length=2, budget_micros=9, inputs=[bytes(16), bytes(16)]
         ),
