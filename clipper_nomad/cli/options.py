@@ -87,7 +87,7 @@ class Shape:
         typer.Option("--tcp-port", min=1, max=65535, metavar="N", help="Fabio's TCP port, on Nomad.  [default: 7000]"),
     ] = None
     no_fabio: Annotated[
-        bool, typer.Option("--no-fabio", help="Without Fabio: no routes; replicas ask Consul for frontends.")
+        bool, typer.Option("--no-fabio", help="Without Fabio: no routes. Models cannot be deployed there yet.")
     ] = False
     datacenter: Annotated[
         list[str] | None, typer.Option("--datacenter", metavar="DC", help="Of Nomad; several times.  [default: dc1]")

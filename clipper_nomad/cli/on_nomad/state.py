@@ -19,6 +19,7 @@ from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cli.overview import Served, document
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.parsed_job import Json, count_of
+from clipper_nomad.cluster.route_claims import clashes, read_claims
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.local_stack.control import PartStatus, StackStatus, VersionStatus
@@ -93,7 +94,8 @@ def show_status(output: Output, where: Where) -> None:
         toolkit=next((job.toolkit for job in found_jobs.ours if job.id == manager.names.frontend_job), None) or "",
         now=time.time(),
     )
-    found["warnings"] += [f"perhaps of this cluster, and left alone: {each}" for each in ambiguous]
+    found["routes"], clashing = _routes(manager)
+    found["warnings"] += [*clashing, *(f"perhaps of this cluster, and left alone: {each}" for each in ambiguous)]
     show_nomad(output, found)
     output.next_step(*_next(found, where))
     output.document(found)
@@ -163,6 +165,8 @@ def show_nomad(output: Output, found: Mapping[str, Any]) -> None:
         output.warn(f"cluster {found['cluster']!r} has jobs on Nomad, and is not whole")
     output.detail("nomad", found["nomad"])
     output.detail("predict", f"POST {found['query_url']}/APP/predict")
+    if found.get("routes"):
+        output.detail("routes", ", ".join(found["routes"]))
     output.line()
     output.table(
         ("job", "healthy", "version", "restarts", "last error"),
@@ -198,7 +202,11 @@ def _stopped(where: Where, manager: NomadContainerManager, ambiguous: list[str])
         toolkit="",
         now=time.time(),
     )
-    return found | {"cluster": where.cluster, "warnings": [f"perhaps of this cluster: {each}" for each in ambiguous]}
+    return found | {
+        "cluster": where.cluster,
+        "routes": [],
+        "warnings": [f"perhaps of this cluster: {each}" for each in ambiguous],
+    }
 
 
 def _state_of(manager: NomadContainerManager, job_id: str) -> JobState | None:
@@ -230,6 +238,18 @@ def _addresses(manager: NomadContainerManager) -> Addresses:
     except ClipperException:
         return Addresses(query="", admin="")
     return Addresses(query=query, admin=admin)
+
+
+def _routes(manager: NomadContainerManager) -> tuple[list[str], list[str]]:
+    """Return the routes that the cluster has in Consul, and what is wrong with them."""
+    names = manager.names
+    ours = (names.query_service, names.admin_service, names.rpc_service)
+    try:
+        services = manager.consul.services()
+    except ClipperException as exc:
+        return [], [exc.msg]
+    held = read_claims({name: services.get(name, ()) for name in ours})
+    return sorted(claim.source for claim in held), [str(each) for each in clashes(held, services, ours=ours)]
 
 
 def _parts(state: JobState, names: ClusterNames, labels: Mapping[str, str], now: float) -> Iterable[PartStatus]:
