@@ -3,18 +3,21 @@
     __init__.py   main(), which the console script calls
     app.py        the verbs in the order of --help; turns an exception into a message and an exit code
     options.py    options that several verbs share         output.py    stdout, stderr, --json, progress, errors
-    up.py down.py status.py deploy.py predict.py logs.py bench.py demo.py version.py      the verbs
+    option_groups.py  a dataclass of options → a verb's parameters                board.py  a line for each part at work
+    demo.py up.py status.py deploy.py predict.py scale.py bench.py logs.py down.py version.py      the verbs
+    doctor.py plan.py images.py render.py                                                          those for Nomad
 
 What the verbs use:
 
-    finding.py       the local cluster and a connection to it      overview.py    what `status` gathers
+    finding.py       which cluster is meant, and a connection      overview.py    what `status` gathers
+    on_nomad/        what they do with a cluster on Nomad
     functions.py     FILE:FUNCTION → callable                      deploying.py   callable → model version, linked
     queries.py       one predict request                           log_files.py   find, read, follow
     load.py          a load generator                              judging.py     is an answer right? (pure)
     load_report.py   what a load found (pure)                      plot.py        numbers → unicode (pure)
     diabetes.py      the demo's model
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted; `plan`: 0 nothing, 1 changes, 255 error.
 """
 
 from __future__ import annotations

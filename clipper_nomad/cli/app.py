@@ -17,10 +17,16 @@ from typer.core import TyperGroup
 from clipper_nomad.cli.bench import bench
 from clipper_nomad.cli.demo import demo
 from clipper_nomad.cli.deploy import deploy
+from clipper_nomad.cli.doctor import doctor
 from clipper_nomad.cli.down import down
+from clipper_nomad.cli.images import images
 from clipper_nomad.cli.logs import logs
+from clipper_nomad.cli.option_groups import expanded
 from clipper_nomad.cli.options import WrongUsage
+from clipper_nomad.cli.plan import plan
 from clipper_nomad.cli.predict import predict
+from clipper_nomad.cli.render import render
+from clipper_nomad.cli.scale import scale
 from clipper_nomad.cli.status import status
 from clipper_nomad.cli.up import up
 from clipper_nomad.cli.version import version
@@ -28,7 +34,11 @@ from clipper_nomad.errors import ClipperException
 
 INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
-VERBS = (demo, up, status, deploy, predict, bench, logs, down, version)
+_WRITTEN: tuple[Callable[..., None], ...] = (
+    *(demo, up, status, deploy, predict, scale, bench, logs, down),
+    *(doctor, plan, images, render, version),
+)
+VERBS = tuple(map(expanded, _WRITTEN))  # with an option for each field of their groups
 
 
 class Verbs(TyperGroup):
@@ -53,11 +63,14 @@ class Verbs(TyperGroup):
 
 
 def clipper_nomad(context: typer.Context) -> None:
-    """Serve machine learning models with low latency: on this machine, later on a Nomad cluster.
+    """Serve machine learning models with low latency: on this machine, or on a Nomad cluster.
+
+    Which of the two: --local is this machine, --nomad ADDR or NOMAD_ADDR a Nomad; without any of them this machine.
 
     Examples:
       clipper-nomad demo                    train a model, deploy it, predict over HTTP
       clipper-nomad up --local              start a cluster on this machine
+      clipper-nomad up --nomad 10.0.0.5     start one on Nomad; before it: clipper-nomad doctor
       clipper-nomad deploy model.py:predict --name digits --sample '[0.1, 0.2]'
       clipper-nomad predict digits '[0.1, 0.2]'
     """

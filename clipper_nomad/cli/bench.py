@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster, Json
+from clipper_nomad.cli.options import Json, Where
 from clipper_nomad.cli.predict import App
 from clipper_nomad.errors import ClipperException
 
@@ -32,7 +32,7 @@ def bench(
     input_json: Annotated[
         str | None, typer.Option("--input", metavar="JSON", help="The input to send.  [default: the model's sample]")
     ] = None,
-    cluster: Cluster = DEFAULT_CLUSTER,
+    where: Where,
     as_json: Json = False,
 ) -> None:
     """Load an app with queries; show throughput and latency.
@@ -45,7 +45,7 @@ def bench(
       clipper-nomad bench digits --seconds 10 --connections 256
       clipper-nomad bench digits --input '[0.1, 0.2]' --json
     """
-    from clipper_nomad.cli.finding import command, predict_url, running_stack
+    from clipper_nomad.cli.finding import command, find_url
     from clipper_nomad.cli.judging import any_prediction
     from clipper_nomad.cli.load import run_load
     from clipper_nomad.cli.load_report import failure_line, load_document, load_lines
@@ -54,14 +54,13 @@ def bench(
     from clipper_nomad.cli.queries import post_query, problem_with, target_of
 
     output = Output(as_json=as_json)
-    stack = running_stack(cluster)
-    body = request_body(input_json if input_json is not None else _sample_of(app, cluster))
-    url = predict_url(stack, app)
+    url = find_url(where, app)
+    body = request_body(input_json if input_json is not None else _sample_of(app, where))
     first = post_query(url, body, within_s=_FIRST_ANSWER_WITHIN_S)
     problem = problem_with(first)
     if problem is not None:
         raise ClipperException(
-            f"{app} gave no prediction to the first query: {problem}.", hint=f"See how it is: {command('status', cluster)}"
+            f"{app} gave no prediction to the first query: {problem}.", hint=f"See how it is: {command('status', where)}"
         )
     with output.progress(f"loading {app} over {connections} connections", at_most_s=seconds + _FIRST_ANSWER_WITHIN_S):
         result = run_load(target_of(url), [body], any_prediction, connections=connections, seconds=seconds)
@@ -69,7 +68,7 @@ def bench(
         output.done(f"{app} answered {result.answered:,} queries, each with a prediction")
     for line in load_lines(result):
         output.line(f"  {line}")
-    output.next_step(command("status", cluster), f"{command(f'bench {app}', cluster)} --connections {connections * 4}")
+    output.next_step(command("status", where), f"{command(f'bench {app}', where)} --connections {connections * 4}")
     output.document({"app": app, "url": url, **load_document(result)})
     failure = failure_line(result)
     if failure is not None:
@@ -77,11 +76,11 @@ def bench(
         raise typer.Exit(1)
 
 
-def _sample_of(app: str, cluster: str) -> str:
+def _sample_of(app: str, where: Where) -> str:
     """Return the sample input of the model that answers for an app, as JSON. Raises: ClipperException: there is none."""
-    from clipper_nomad.cli.finding import admin_of, find_cluster, running_stack
+    from clipper_nomad.cli.finding import find_admin
 
-    catalog = admin_of(find_cluster(cluster), running_stack(cluster), patience_s=_ADMIN_PATIENCE_S).catalog()
+    catalog = find_admin(where, patience_s=_ADMIN_PATIENCE_S).catalog()
     found: dict[str, Any] | None = next((one for one in catalog["apps"] if one["name"] == app), None)
     if found is None:
         names = ", ".join(one["name"] for one in catalog["apps"])

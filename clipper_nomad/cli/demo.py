@@ -172,10 +172,12 @@ def _load(output: Output, connection: ClipperConnection, trained: Trained) -> No
 
 def _end(output: Output, *, keep: bool) -> None:
     from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.options import Where
 
+    here = Where(cluster=CLUSTER, local=True)
     if keep:
         output.done(f"cluster {CLUSTER!r} runs on: try the curl command above")
-        output.next_step(command("status", CLUSTER), command("down --volumes", CLUSTER))
+        output.next_step(command("status", here), command("down --volumes", here))
     else:
         output.done(f"stopped cluster {CLUSTER!r}; nothing of it is left")
         output.next_step("clipper-nomad demo --keep, to try the curl command yourself", "clipper-nomad up --local")

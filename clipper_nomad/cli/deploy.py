@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster, Json, WrongUsage
+from clipper_nomad.cli.options import Building, Json, Where, WrongUsage
 from clipper_nomad.errors import ClipperException
 
 if TYPE_CHECKING:
@@ -55,7 +57,12 @@ def deploy(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1.0, metavar="S", help="How long it may take to become ready.")
     ] = 300.0,
-    cluster: Cluster = DEFAULT_CLUSTER,
+    rpc_mode: Annotated[
+        str | None,
+        typer.Option("--rpc-mode", metavar="MODE", help="On Nomad: how replicas reach frontends, auto, direct or proxy."),
+    ] = None,
+    where: Where,
+    building: Building,
     as_json: Json = False,
 ) -> None:
     """Deploy a Python function as a model version.
@@ -70,30 +77,46 @@ def deploy(
       clipper-nomad deploy texts.py:greet --name greeter --input-type strings
     """
     from clipper_nomad.cli.deploying import AppSettings, Target, check_app, deploy_target
-    from clipper_nomad.cli.finding import connect, running_stack
+    from clipper_nomad.cli.finding import connect, is_on_nomad, refuse_nomad_options, running_stack
     from clipper_nomad.cli.functions import load_function
     from clipper_nomad.cli.output import Output
 
     output = Output(as_json=as_json)
     value = _parsed_sample(sample, input_type)
-    running_stack(cluster)  # before the user's code runs, which may take its time
+    on_nomad = is_on_nomad(where)
+    if on_nomad:
+        from clipper_nomad.cli.on_nomad.reaching import running_settings
+
+        running_settings(where)
+    else:
+        refuse_nomad_options({**asdict(building), "rpc_mode": rpc_mode})
+        running_stack(where.cluster)  # before the user's code runs, which may take its time
     with output.progress(f"loading {function}", at_most_s=timeout_s):
         loaded = load_function(function)
     kind = _kind(loaded, value, input_type)
-    connection = connect(output, cluster)
     settings = AppSettings(default_output=default_output, slo_ms=slo_ms, slo_policy=slo_policy)
     target = Target(name=name, app=app or name, version=version, kind=kind, sample=value, replicas=replicas)
-    apps = {found["name"]: found for found in connection.get_all_apps(verbose=True)}
-    check_app(apps, target)
-    if target.app in apps and settings != AppSettings():
-        output.note(f"! app {target.app!r} is there already; its settings stay as they are", "yellow")
-    doing = f"starting {_replicas(replicas)} of {name}, asking for an answer"
-    with output.progress(doing, at_most_s=timeout_s):
+    with ExitStack() as showing:
+        if on_nomad:
+            from clipper_nomad.cli.on_nomad.deploying_there import connect_to_deploy
+
+            connection = connect_to_deploy(
+                output, where, building, rpc_mode=rpc_mode or "auto", board=showing.enter_context(output.board())
+            )
+        else:
+            connection = connect(output, where)
+        apps = {found["name"]: found for found in connection.get_all_apps(verbose=True)}
+        check_app(apps, target)
+        if target.app in apps and settings != AppSettings():
+            output.note(f"! app {target.app!r} is there already; its settings stay as they are", "yellow")
+        if not on_nomad:
+            doing = f"starting {_replicas(replicas)} of {name}, asking for an answer"
+            showing.enter_context(output.progress(doing, at_most_s=timeout_s))
         done = deploy_target(connection, loaded, target, settings, timeout_s=timeout_s)
-    _say(output, connection, done, app=target.app, kind=kind, cluster=cluster)
+    _say(output, connection, done, app=target.app, kind=kind, where=where)
 
 
-def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app: str, kind: str, cluster: str) -> None:
+def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app: str, kind: str, where: Where) -> None:
     from clipper_nomad.cli.finding import command
 
     url = connection.predict_url(app)
@@ -106,7 +129,7 @@ def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app
     length = f", {len(done.sample)} of them" if isinstance(done.sample, list) else ""
     output.detail("input", f"{kind}{length}")
     example = given if done.sample is not None and len(given) <= _LONGEST_EXAMPLE else "INPUT_JSON"
-    output.next_step(command(f"predict {app} '{example}'", cluster), command(f"bench {app}", cluster))
+    output.next_step(command(f"predict {app} '{example}'", where), command(f"bench {app}", where))
     output.document(
         {
             "app": app,

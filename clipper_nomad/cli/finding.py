@@ -1,17 +1,19 @@
-"""The local cluster that a verb is about: where it lies, whether it runs, and a connection to it.
+"""The cluster that a verb is about: of this machine or of a Nomad, and a connection to it.
 
-Looking (`find_cluster`, `read_status`) changes nothing. Connecting makes this process one of the stack's owners for as
-long as the verb runs.
+The rule (`is_on_nomad`): --local means this machine, --nomad or NOMAD_ADDR a Nomad; without any of them it is this machine.
+Of a local cluster: where it lies, whether it runs. Looking (`find_cluster`, `read_status`) changes nothing; connecting makes
+this process one of the stack's owners for as long as the verb runs. Of one on Nomad: on_nomad/reaching.py.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER
+from clipper_nomad.cli.options import DEFAULT_CLUSTER, Where, WrongUsage
 from clipper_nomad.errors import StackError
 
 if TYPE_CHECKING:
@@ -25,6 +27,36 @@ if TYPE_CHECKING:
 _STATUS_WITHIN_S = 10.0
 _SHOWS_WITHIN_S = 2.0  # from the start of a supervisor until it answers; several times what it takes
 _LOOK_EVERY_S = 0.05
+
+
+def is_on_nomad(where: Where) -> bool:
+    """Return whether the cluster is one on Nomad, and not of this machine. Raises: WrongUsage: both were said."""
+    named = where.nomad or where.consul or where.fabio or where.namespace
+    if where.local and named:
+        raise WrongUsage(
+            "--local is a cluster of this machine, and --nomad, --consul, --fabio and --namespace are of one on Nomad.",
+            hint="Leave out the one or the others.",
+        )
+    return not where.local and bool(where.nomad or os.environ.get("NOMAD_ADDR"))
+
+
+def refuse_nomad_options(given: Mapping[str, object]) -> None:
+    """Refuse options, by their parameters' names, that are of Nomad only. Raises: WrongUsage: one has a value."""
+    named = [name for name, value in given.items() if value]
+    if named:
+        raise WrongUsage(
+            f"--{named[0].replace('_', '-')} is of a cluster on Nomad.",
+            hint="Leave it out, or say which Nomad: --nomad ADDR, or NOMAD_ADDR.",
+        )
+
+
+def require_nomad(where: Where) -> None:
+    """Refuse to go on without a Nomad. Raises: WrongUsage."""
+    if where.local or not is_on_nomad(where):
+        raise WrongUsage(
+            "This verb is about a cluster on Nomad, and it is not said which Nomad.",
+            hint="Set NOMAD_ADDR, or say --nomad ADDR (and leave out --local).",
+        )
 
 
 def find_cluster(cluster: str) -> Place:
@@ -89,23 +121,51 @@ def stop_interrupted(manager: LocalContainerManager, cluster: str) -> None:
     manager.stop_all(graceful=False)
 
 
-def connect(output: Output, cluster: str) -> ClipperConnection:
-    """Return a connection to the running cluster. Raises: StackError: it does not run."""
+def connect(output: Output, where: Where) -> ClipperConnection:
+    """Return a connection to the running cluster. Raises: ClipperException: it does not run."""
     from clipper_nomad.connection import ClipperConnection
 
-    running_stack(cluster)
-    connection = ClipperConnection(make_manager(output, cluster))
+    if is_on_nomad(where):
+        from clipper_nomad.cli.on_nomad.reaching import connected
+
+        return connected(where)
+    running_stack(where.cluster)
+    connection = ClipperConnection(make_manager(output, where.cluster))
     connection.connect()
     return connection
 
 
+def find_url(where: Where, app: str) -> str:
+    """Return where an app's queries are posted to. Raises: ClipperException: the cluster cannot be found."""
+    if is_on_nomad(where):
+        from clipper_nomad.cli.on_nomad.reaching import found_manager
+
+        return found_manager(where).predict_url(app)
+    return predict_url(running_stack(where.cluster), app)
+
+
+def find_admin(where: Where, *, patience_s: float) -> AdminClient:
+    """Return a client of the running cluster's admin service."""
+    if is_on_nomad(where):
+        from clipper_nomad.admin.client import AdminClient
+        from clipper_nomad.cli.on_nomad.reaching import found_manager
+
+        manager = found_manager(where)
+        return AdminClient(manager.get_admin_addr, manager.get_admin_token, patience_s=patience_s)
+    return admin_of(find_cluster(where.cluster), running_stack(where.cluster), patience_s=patience_s)
+
+
 def not_running(cluster: str) -> StackError:
-    """Return the error of a verb that needs a cluster that runs."""
-    return StackError(
-        f"Cluster {cluster!r} does not run on this machine.", hint=f"Start it: {command('up --local', cluster)}"
-    )
+    """Return the error of a verb that needs a cluster that runs on this machine."""
+    up = command("up --local", Where(cluster=cluster, local=True))
+    return StackError(f"Cluster {cluster!r} does not run on this machine.", hint=f"Start it: {up}")
 
 
-def command(words: str, cluster: str) -> str:
-    """Return a command line about `cluster`, to be printed."""
-    return f"clipper-nomad {words}" + ("" if cluster == DEFAULT_CLUSTER else f" --cluster {cluster}")
+def command(words: str, where: Where) -> str:
+    """Return a command line about the same cluster, to be printed."""
+    given = {"--nomad": where.nomad, "--consul": where.consul, "--fabio": where.fabio, "--namespace": where.namespace}
+    options = [f" {name} {value}" for name, value in given.items() if value]
+    if where.local and "--local" not in words and os.environ.get("NOMAD_ADDR"):
+        options.append(" --local")
+    cluster = "" if where.cluster == DEFAULT_CLUSTER else f" --cluster {where.cluster}"
+    return f"clipper-nomad {words}{cluster}{''.join(options)}"

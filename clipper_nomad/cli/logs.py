@@ -1,4 +1,4 @@
-"""`clipper-nomad logs`: what the parts of a cluster wrote, of a running or of a kept one."""
+"""`clipper-nomad logs`: what the parts of a cluster wrote, running or kept. On Nomad: on_nomad/task_logs.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster
+from clipper_nomad.cli.options import Where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ def logs(
         ),
     ] = None,
     *,
-    cluster: Cluster = DEFAULT_CLUSTER,
+    where: Where,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is added, until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines of each log.")] = 20,
 ) -> None:
@@ -34,11 +34,17 @@ def logs(
       clipper-nomad logs digits --lines 100
       clipper-nomad logs frontend --follow
     """
-    from clipper_nomad.cli.finding import find_cluster, not_running
+    from clipper_nomad.cli.finding import find_cluster, is_on_nomad, not_running
     from clipper_nomad.cli.log_files import find_logs, follow_logs, select_logs
     from clipper_nomad.cli.output import Output
 
     output = Output()
+    if is_on_nomad(where):
+        from clipper_nomad.cli.on_nomad.task_logs import show_logs
+
+        show_logs(output, where, part, lines=lines, follow=follow)
+        return
+    cluster = where.cluster
     folder = find_cluster(cluster).logs
     if not folder.is_dir():
         raise not_running(cluster)

@@ -1,7 +1,11 @@
-"""Options and arguments that several verbs share, so that they read and behave the same everywhere."""
+"""Options and arguments that several verbs share, so that they read and behave the same everywhere.
+
+A dataclass here is a group of options that a verb takes as one parameter (option_groups.py).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -22,13 +26,100 @@ def _remember_json(context: typer.Context, value: bool) -> bool:
     return value
 
 
-Cluster = Annotated[
-    str,
-    typer.Option("--cluster", metavar="NAME", help="Which cluster of this machine.", show_default=True),
-]
 Json = Annotated[
     bool,
     typer.Option(
         "--json", help="Print one JSON document on stdout, also on failure.", is_eager=True, callback=_remember_json
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Which cluster a verb is about, and where that runs. finding.py says which of the two places is meant."""
+
+    cluster: Annotated[str, typer.Option("--cluster", metavar="NAME", help="Which cluster.")] = DEFAULT_CLUSTER
+    local: Annotated[bool, typer.Option("--local", help="The one of this machine, whatever NOMAD_ADDR says.")] = False
+    nomad: Annotated[
+        str | None, typer.Option("--nomad", metavar="ADDR", help="The one on this Nomad.  [default: NOMAD_ADDR]")
+    ] = None
+    consul: Annotated[
+        str | None, typer.Option("--consul", metavar="ADDR", help="Nomad's Consul.  [default: CONSUL_HTTP_ADDR]")
+    ] = None
+    fabio: Annotated[
+        str | None,
+        typer.Option(
+            "--fabio", metavar="HOST[:PORT]", help="Fabio and its HTTP port.  [default: CLIPPER_FABIO, else Nomad's host]"
+        ),
+    ] = None
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", metavar="NAME", help="Of Nomad.  [default: NOMAD_NAMESPACE]")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Building:
+    """Where images come from, on a Nomad cluster."""
+
+    registry: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="HOST[/PATH]", help="Of images, on Nomad.  [default: CLIPPER_REGISTRY]"),
+    ] = None
+    base_image: Annotated[
+        str | None,
+        typer.Option("--base-image", metavar="IMAGE", help="What images are built on.  [default: python:3.X-slim]"),
+    ] = None
+    build_network: Annotated[
+        str | None, typer.Option("--build-network", metavar="NET", help="Of builds, as docker build --network.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a cluster on Nomad is to be like."""
+
+    http_port: Annotated[
+        int | None,
+        typer.Option("--http-port", min=1, max=65535, metavar="N", help="Fabio's HTTP port, on Nomad.  [default: 9999]"),
+    ] = None
+    tcp_port: Annotated[
+        int | None,
+        typer.Option("--tcp-port", min=1, max=65535, metavar="N", help="Fabio's TCP port, on Nomad.  [default: 7000]"),
+    ] = None
+    no_fabio: Annotated[
+        bool, typer.Option("--no-fabio", help="Without Fabio: no routes. Models cannot be deployed there yet.")
+    ] = False
+    datacenter: Annotated[
+        list[str] | None, typer.Option("--datacenter", metavar="DC", help="Of Nomad; several times.  [default: dc1]")
+    ] = None
+    region: Annotated[str | None, typer.Option("--region", metavar="NAME", help="Of Nomad.  [default: NOMAD_REGION]")] = None
+    node_pool: Annotated[str | None, typer.Option("--node-pool", metavar="NAME", help="Of Nomad.")] = None
+    redis_image: Annotated[
+        str | None, typer.Option("--redis-image", metavar="IMAGE", help="The store's.  [default: redis:7-alpine]")
+    ] = None
+    redis_volume: Annotated[
+        str | None,
+        typer.Option("--redis-volume", metavar="NAME", help="A host volume for the store; without it, lost with its node."),
+    ] = None
+    redis_host: Annotated[
+        str | None,
+        typer.Option("--redis-host", metavar="HOST", help="A Redis of yours; its password in CLIPPER_REDIS_PASSWORD."),
+    ] = None
+    redis_port: Annotated[
+        int | None,
+        typer.Option("--redis-port", min=1, max=65535, metavar="N", help="Of --redis-host.  [default: 6379]"),
+    ] = None
+    no_encryption: Annotated[bool, typer.Option("--no-encryption", help="Do not encrypt the model channel.")] = False
+
+
+MOST_FRONTENDS = 64  # as local_stack.parts has it, which --help need not load
+Frontends = Annotated[
+    int | None,
+    typer.Option(
+        "--frontends",
+        min=1,
+        max=MOST_FRONTENDS,
+        metavar="N",
+        help="Query frontends.  [default: as many as run, else 1]",
     ),
 ]

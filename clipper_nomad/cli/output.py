@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from clipper_nomad.cli.board import Board, board
 from clipper_nomad.errors import ClipperException
 
 _LABEL_WIDTH = 9
@@ -124,6 +125,12 @@ class Output:
             moving.add_task(waiting_for, total=None)
             yield
 
+    @contextmanager
+    def board(self) -> Iterator[Board]:
+        """Show on stderr a line for each part that is worked on."""
+        with board(self._err) as lines:
+            yield lines
+
     def _say(self, line: Text) -> None:
         if not self.as_json:
             self._out.print(line, soft_wrap=True)
@@ -150,6 +157,8 @@ def report_error(error: ClipperException, *, as_json: bool) -> None:
         console.print(Text(f"  {line}"), soft_wrap=True)
     for note in getattr(error, "__notes__", ()):  # what became of the rest, added on the way up
         console.print(Text(f"  {note}"), soft_wrap=True)
+    for line in str(getattr(error, "log_tail", "")).splitlines():  # of what failed on Nomad
+        console.print(Text(f"  │ {line}", "dim"), soft_wrap=True)
     if error.hint:
         hint = _wrapped(error.hint, console, indent=" " * len(_FIX))
         console.print(Text.assemble((_FIX, "dim"), hint), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster, Json, WrongUsage
+from clipper_nomad.cli.options import Json, Where, WrongUsage
 from clipper_nomad.errors import ClipperException
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def predict(
         str, typer.Argument(metavar="INPUT_JSON", help="One input as JSON, a whole request body, or - for stdin.")
     ],
     *,
-    cluster: Cluster = DEFAULT_CLUSTER,
+    where: Where,
     as_json: Json = False,
 ) -> None:
     """Ask an app for a prediction.
@@ -38,18 +38,18 @@ def predict(
       clipper-nomad predict greeter '"a text"'
       clipper-nomad predict digits '{"input_batch": [[0.1], [0.3]]}' --json
     """
-    from clipper_nomad.cli.finding import command, predict_url, running_stack
+    from clipper_nomad.cli.finding import command, find_url
     from clipper_nomad.cli.output import Output
     from clipper_nomad.cli.queries import post_query
 
     output = Output(as_json=as_json)
     body = request_body(sys.stdin.read() if input_json == "-" else input_json)
-    url = predict_url(running_stack(cluster), app)
+    url = find_url(where, app)
     with output.progress(f"asking {app}", at_most_s=_AT_MOST_S):
         reply = post_query(url, body, within_s=_AT_MOST_S)
     if reply.status != 200:
         raise ClipperException(
-            f"{app} gave no prediction, status {reply.status}: {reply.cause}", hint=_hint(reply.status, cluster)
+            f"{app} gave no prediction, status {reply.status}: {reply.cause}", hint=_hint(reply.status, where)
         )
     for part in reply.parts:
         output.line(json.dumps(part.get("output")) if "output" in part else json.dumps(part))
@@ -57,7 +57,7 @@ def predict(
     if any(part.get("default") for part in reply.parts):
         why = next(part.get("default_explanation") for part in reply.parts if part.get("default"))
         output.note(f"! this is the app's default output, no prediction: {why}", "yellow")
-        output.note(f"  see which models it is linked to: {command('status', cluster)}")
+        output.note(f"  see which models it is linked to: {command('status', where)}")
     output.document(
         {
             "app": app,
@@ -93,11 +93,11 @@ def _say_who(output: Output, app: str, reply: Reply) -> None:
     output.note(f"  {who} answered in {reply.took_s * 1000:.3g} ms{at}{late}")
 
 
-def _hint(status: int, cluster: str) -> str:
+def _hint(status: int, where: Where) -> str:
     from clipper_nomad.cli.finding import command
 
     if status in {400, 404}:
-        return f"See which apps there are, and what they take: {command('status', cluster)}"
+        return f"See which apps there are, and what they take: {command('status', where)}"
     if status in {422, 500, 504}:
-        return f"See what the model wrote: {command('logs', cluster)}"
-    return f"See how the cluster is: {command('status', cluster)}"
+        return f"See what the model wrote: {command('logs', where)}"
+    return f"See how the cluster is: {command('status', where)}"

@@ -1,63 +1,80 @@
-"""`clipper-nomad up --local`: start a cluster on this machine, or keep the one that runs."""
+"""`clipper-nomad up`: start a cluster, or keep the one that runs. Of this machine it is here; on Nomad: bringing_up.py."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Cluster, Json, WrongUsage
+from clipper_nomad.cli.options import Building, Frontends, Json, Shape, Where, WrongUsage
+from clipper_nomad.cli.plan import end_with_plan
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
     from clipper_nomad.local_stack.control import StackStatus
 
-_MOST_FRONTENDS = 64  # as local_stack.parts has it, which --help need not load
-
 
 def up(
     *,
-    local: Annotated[bool, typer.Option("--local", help="On this machine: the one place there is in this version.")] = False,
-    cluster: Cluster = DEFAULT_CLUSTER,
+    where: Where,
+    frontends: Frontends = None,
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", min=1, max=65535, metavar="N", help="The predict port.  [default: 9999, or the next that is free]"
-        ),
-    ] = None,
-    frontends: Annotated[
-        int | None,
-        typer.Option(
-            "--frontends",
+            "--port",
             min=1,
-            max=_MOST_FRONTENDS,
+            max=65535,
             metavar="N",
-            help="Query frontend processes; they share the port.  [default: as many as run, else 1]",
+            help="The predict port, of --local.  [default: 9999, or the next that is free]",
         ),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="On Nomad: say what would change, and change nothing.")] = False,
+    build: Annotated[bool, typer.Option("--build", help="On Nomad: build (and push) the images first.")] = False,
+    shape: Shape,
+    building: Building,
     as_json: Json = False,
 ) -> None:
-    """Start a cluster on this machine.
+    """Start a cluster on this machine, or on Nomad.
 
-    Store, admin and query frontends, as processes of yours. It runs until `clipper-nomad down`, and keeps its apps and
-    models over that. A cluster that runs is left as it is.
+    With --local: store, admin and query frontends as processes of yours. With --nomad or NOMAD_ADDR: as jobs, found
+    through Consul and reached through Fabio. It runs until `clipper-nomad down`. What is as it is wanted is left as it
+    is; a query frontend is replaced only when its successor is ready.
 
     Examples:
       clipper-nomad up --local
       clipper-nomad up --local --cluster team-a --port 9100 --frontends 2
-      clipper-nomad up --local --json
+      clipper-nomad up --nomad 10.0.0.5 --consul 10.0.0.5 --frontends 2
+      clipper-nomad up --plan --registry registry.example/team
     """
-    from clipper_nomad.cli.finding import find_cluster, make_manager, read_status, stop_interrupted
+    from clipper_nomad.cli.finding import is_on_nomad, refuse_nomad_options
     from clipper_nomad.cli.output import Output
+
+    output = Output(as_json=as_json)
+    if is_on_nomad(where):
+        if port is not None:
+            raise WrongUsage("--port is of a cluster of this machine.", hint="On Nomad say --http-port, which is Fabio's.")
+        if plan:
+            end_with_plan(output, where, shape, building, frontends)
+        from clipper_nomad.cli.on_nomad.bringing_up import bring_up
+
+        bring_up(output, where, shape, building, frontends=frontends, builds=build)
+        return
+    if not where.local:
+        raise WrongUsage(
+            "It is not said where the cluster shall run: on this machine, or on Nomad.",
+            hint="On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or clipper-nomad up --nomad ADDR.",
+        )
+    refuse_nomad_options({**asdict(shape), **asdict(building), "plan": plan, "build": build})
+    _up_local(output, where, port=port, frontends=frontends)
+
+
+def _up_local(output: Output, where: Where, *, port: int | None, frontends: int | None) -> None:
+    from clipper_nomad.cli.finding import find_cluster, make_manager, read_status, stop_interrupted
     from clipper_nomad.local_stack.parts import START_EACH_S, START_WITHIN_S
 
-    if not local:
-        raise WrongUsage(
-            "This version of clipper-nomad starts clusters on this machine only; Nomad clusters come in a later version.",
-            hint="Start one here: clipper-nomad up --local",
-        )
-    output = Output(as_json=as_json)
+    cluster = where.cluster
     before = read_status(find_cluster(cluster))
     manager = make_manager(output, cluster, port=port, frontends=frontends, keep=True)
     began = time.monotonic()
@@ -70,10 +87,11 @@ def up(
             stop_interrupted(manager, cluster)
         raise
     now = manager.status()
-    _say(output, now, took_s=time.monotonic() - began, was_up=before is not None, url=manager.predict_url("APP"))
+    took_s = time.monotonic() - began
+    _say(output, where, now, took_s=took_s, was_up=before is not None, url=manager.predict_url("APP"))
 
 
-def _say(output: Output, now: StackStatus, *, took_s: float, was_up: bool, url: str) -> None:
+def _say(output: Output, where: Where, now: StackStatus, *, took_s: float, was_up: bool, url: str) -> None:
     from clipper_nomad.cli.finding import command
 
     running = sum(part.kind == "frontend" for part in now.parts)
@@ -83,9 +101,9 @@ def _say(output: Output, now: StackStatus, *, took_s: float, was_up: bool, url: 
         output.done(f"cluster {now.cluster!r} is up on this machine", took_s=took_s)
     output.detail("predict", f"POST {url}")
     output.detail("runs", f"store, admin, {_frontends(running)}")
-    output.detail("state", f"{now.data}, kept until {command('down --volumes', now.cluster)}")
+    output.detail("state", f"{now.data}, kept until {command('down --volumes', where)}")
     deploy = "deploy model.py:predict --name digits --sample '[1.5]'"
-    output.next_step(command(deploy, now.cluster), command("status", now.cluster))
+    output.next_step(command(deploy, where), command("status", where))
     output.document(
         {
             "cluster": now.cluster,

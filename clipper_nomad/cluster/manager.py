@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
@@ -116,18 +117,26 @@ class NomadContainerManager:
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.cluster")
-        self.nomad = NomadApi(nomad_endpoint(environ, address=nomad_ip))
+        place = placement or Placement(datacenters=tuple(datacenters), namespace=namespace)
+        endpoint = nomad_endpoint(environ, address=nomad_ip)
+        self.nomad = NomadApi(
+            replace(
+                endpoint,
+                namespace=namespace or place.namespace or endpoint.namespace,
+                region=place.region or endpoint.region,
+            )
+        )
         self.consul = ConsulApi(consul_endpoint(environ, address=consul_address))
         self.load_balancer = load_balancer
         self._dns = dns
         self._secrets = SecretKeeper(self.nomad, self.names)
         self._known: ClusterSecrets | None = None
-        self._namespace = namespace or self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
+        self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
         self._redis_password = redis_password
         self.blueprint = Blueprint(
             names=self.names,
             toolkit=toolkit_version(),
-            placement=placement or Placement(datacenters=tuple(datacenters), namespace=namespace),
+            placement=place,
             network=network or Network(),
             resources=Resources(cpu_mhz=default_cpu, memory_mb=default_memory),
             store=(
@@ -290,10 +299,14 @@ class NomadContainerManager:
         looked_at, failure = self._looked.get(job_id, (float("-inf"), None))
         now = time.monotonic()
         if now >= looked_at + FAILURE_EVERY_S:
-            job = self.nomad.job(job_id)
-            failure = None if job is None else explain(gather(job, self._view(job_id), nomad=self.nomad, consul=self.consul))
+            failure = self.job_failure(job_id)
             self._looked[job_id] = now, failure
         return failure
+
+    def job_failure(self, job_id: str) -> Failure | None:
+        """Return why a job is not healthy, None if nothing says so."""
+        job = self.nomad.job(job_id)
+        return None if job is None else explain(gather(job, self._view(job_id), nomad=self.nomad, consul=self.consul))
 
     def get_num_replicas(self, name: str, version: str) -> int:
         """Return how many replicas of a version are wanted."""
@@ -329,6 +342,10 @@ class NomadContainerManager:
                 self._secrets.forget_model_key(self.names.model_job(name, each))
 
     # ---- looking ---------------------------------------------------------------------------------------------------
+
+    def find_jobs(self) -> Survey:
+        """Return the jobs of this Nomad, sorted by whose they are."""
+        return self._survey(self._stubs())
 
     def get_logs(self, logging_dir: str) -> list[str]:
         """Write stdout and stderr of each allocation of this cluster into files of `logging_dir`; return their paths."""

@@ -75,7 +75,8 @@ class User:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "CLIPPER_HOME": str(self.home.path), "COLUMNS": "80"}
+        here = {name: value for name, value in os.environ.items() if not name.startswith(("NOMAD_", "CONSUL_"))}
+        return {**here, "CLIPPER_HOME": str(self.home.path), "COLUMNS": "80"}
 
 
 def interrupted(process: subprocess.Popen[str], interrupt: Callable[[], None]) -> Said:

@@ -25,6 +25,7 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home in which nothing runs; its path is short, as those of sockets must be."""
     monkeypatch.setenv("CLIPPER_HOME", "/tmp/cn-no-cluster")  # noqa: S108  # never made: nothing starts here
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NOMAD_ADDR", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -37,7 +38,8 @@ def test_the_verbs_are_listed_in_the_order_in_which_a_newcomer_needs_them() -> N
 
     listed = [line.split()[0] for line in said.partition("Commands:")[2].splitlines() if line.strip()]
     assert listed == VERB_NAMES
-    assert VERB_NAMES == ["demo", "up", "status", "deploy", "predict", "bench", "logs", "down", "version"]
+    for_all = ["demo", "up", "status", "deploy", "predict", "scale", "bench", "logs", "down"]
+    assert [*for_all, "doctor", "plan", "images", "render", "version"] == VERB_NAMES
 
 
 def test_no_line_of_the_list_of_verbs_is_cut_off() -> None:
@@ -105,6 +107,8 @@ def test_version_names_the_toolkit_and_python() -> None:
         ("predict", "digits"),
         ("bench", "digits", "--connections", "0"),
         ("deploy", "model.py:predict"),
+        ("scale", "digits", "-1"),
+        ("images", "burn"),
         ("logs", "--lines", "-1"),
     ],
 )
@@ -124,14 +128,14 @@ def test_a_number_of_frontends_that_cannot_be_is_wrong_usage_that_says_which_can
     assert re.search(r"'--frontends'.*\b(1|64)\b", said.stderr)  # in typer's words, which change with its versions
 
 
-def test_up_without_local_says_what_this_version_can_do() -> None:
+def test_up_without_a_place_asks_for_one() -> None:
     said = run("up")
 
     assert said.exit_code == 2
     assert said.stdout == ""
     assert said.stderr.splitlines() == [
-        "✖ This version of clipper-nomad starts clusters on this machine only; Nomad clusters come in a later version.",
-        "  fix  Start one here: clipper-nomad up --local",
+        "✖ It is not said where the cluster shall run: on this machine, or on Nomad.",
+        "  fix  On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or clipper-nomad up --nomad ADDR.",
     ]
 
 
@@ -162,6 +166,7 @@ VERBS_THAT_NEED_A_CLUSTER = [
     ("predict", "digits", "[1]"),
     ("bench", "digits"),
     ("logs",),
+    ("scale", "digits", "2"),
     ("deploy", "model.py:predict", "--name", "digits"),
 ]
 

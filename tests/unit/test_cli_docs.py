@@ -18,7 +18,9 @@ from clipper_nomad.cli.overview import stopped_document
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs/cli.md").read_text(encoding="utf-8")
 BEFORE, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
-OF_SEVERAL = {"--cluster", "--json"}  # described once, before the verbs
+PLACE = {"--cluster", "--local", "--nomad", "--consul", "--fabio", "--namespace"}
+IMAGES = {"--registry", "--base-image", "--build-network"}
+OF_SEVERAL = {*PLACE, *IMAGES, "--json"}  # described once, before the verbs
 Verb = Callable[..., None]
 
 

@@ -1,0 +1,77 @@
+"""`clipper-nomad doctor`: is everything there that a cluster on Nomad needs? examining.py asks, verdicts.py judges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from clipper_nomad.cli.options import Building, Frontends, Json, Shape, Where, WrongUsage
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from clipper_nomad.cli.on_nomad.verdicts import Verdict
+    from clipper_nomad.cli.output import Output
+
+_STYLES = {"well": "green", "doubt": "yellow", "problem": "red"}
+_AREA = 9
+
+
+def doctor(*, where: Where, frontends: Frontends = None, shape: Shape, building: Building, as_json: Json = False) -> None:
+    """See whether everything is there that a cluster on Nomad needs.
+
+    Asks Nomad, Consul, Fabio, the registry, DNS and Docker; changes nothing. Each line is ✔, ⚠ or ✖, with why and what
+    to do. Without --nomad and NOMAD_ADDR it asks 127.0.0.1. Exit code 1 if there is a problem.
+
+    Examples:
+      clipper-nomad doctor
+      clipper-nomad doctor --nomad 10.0.0.5 --consul 10.0.0.5 --json
+    """
+    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.on_nomad.examining import examine
+    from clipper_nomad.cli.output import Output
+
+    if where.local:
+        raise WrongUsage(
+            "doctor is about a cluster on Nomad.", hint="Leave out --local; there is `status` for the local one."
+        )
+    output = Output(as_json=as_json)
+    found = []
+    for verdict in examine(where, shape, building, frontends=frontends or 1):
+        found.append(verdict)
+        for line in lines_of(verdict, is_same_area=len(found) > 1 and found[-2].area == verdict.area):
+            output.line(line)
+    problems = sum(each.level == "problem" for each in found)
+    doubts = sum(each.level == "doubt" for each in found)
+    output.line(f"{_counted(problems, 'problem')}, {_counted(doubts, 'warning')}.")
+    _end(output, found, command("up" if not problems else "doctor", where), problems=problems)
+
+
+def lines_of(verdict: Verdict, *, is_same_area: bool) -> list[Text]:
+    """Return how a verdict is shown."""
+    from rich.text import Text
+
+    area = "" if is_same_area else verdict.area
+    first = Text.assemble(f"{area:<{_AREA}} ", (f"{verdict.sign} ", _STYLES[verdict.level]), verdict.text)
+    more = [("why", verdict.why), ("fix", verdict.fix)]
+    return [first, *(Text.assemble(" " * (_AREA + 1), (f"{name}   ", "dim"), text) for name, text in more if text)]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _end(output: Output, found: list[Verdict], next_step: str, *, problems: int) -> None:
+    output.next_step(next_step)
+    output.document(
+        {
+            "problems": problems,
+            "checks": [
+                {"area": each.area, "level": each.level, "text": each.text, "why": each.why, "fix": each.fix}
+                for each in found
+            ],
+        }
+    )
+    if problems:
+        raise typer.Exit(1)

@@ -1,0 +1,158 @@
+"""What `doctor` asks: Nomad, Consul, Fabio, DNS, Docker and the registry. verdicts.py judges. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from clipper_nomad.cli.on_nomad import verdicts
+from clipper_nomad.cli.on_nomad.planning import running_frontends
+from clipper_nomad.cli.on_nomad.reaching import image_set, new_manager, registry_of
+from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
+from clipper_nomad.cli.options import Building, Shape, Where
+from clipper_nomad.cluster.discovery import ConsulDNS
+from clipper_nomad.cluster.evidence import rooms
+from clipper_nomad.cluster.manager import NomadContainerManager
+from clipper_nomad.cluster.programs import Image
+from clipper_nomad.cluster.route_claims import clashes, wanted_claims
+from clipper_nomad.cluster.routes import FabioLoadBalancer
+from clipper_nomad.cluster.specs import FrontendJob
+from clipper_nomad.errors import ClipperException, DiscoveryError, NomadRefused
+from clipper_nomad.images.docker_images import DockerImages
+from clipper_nomad.images.parts import Part
+
+DNS_WITHIN_S = 2.0
+PAGES_WITHIN_S = 1.0
+CONSUL_ITSELF = "consul"  # the one service that every Consul has
+_ACLS_ON = frozenset({401, 403})
+
+
+def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -> Iterator[Verdict]:
+    """Yield a verdict for each thing that is looked at. Raises: InvalidSetting, WrongUsage: an address cannot be read."""
+    manager = new_manager(where, shape, building)
+    nomad_answers = True
+    for verdict in _nomad(manager):
+        nomad_answers = verdict.level != "problem"
+        yield verdict
+    nodes: list[dict[str, object]] = []
+    if nomad_answers:
+        try:
+            nodes = manager.nomad.nodes()
+            placement = manager.blueprint.placement
+            yield verdicts.clients_verdict(nodes, placement.datacenters, placement.node_pool)
+        except ClipperException as exc:
+            yield verdicts.failed("Clients", exc, level="doubt")
+        runs = running_frontends(manager) is not None
+        yield verdicts.room_verdict(rooms(manager.nomad), needs_of(manager, frontends), runs=runs)
+    yield from _consul(manager)
+    yield _dns()
+    if isinstance(manager.load_balancer, FabioLoadBalancer):
+        yield from _fabio(manager.load_balancer)
+    yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
+
+
+def needs_of(manager: NomadContainerManager, frontends: int) -> Needs:
+    """Return what the parts ask for."""
+    nothing = Image(reference="any")
+    specs = manager.blueprint.parts(admin=nothing, frontend=nothing, frontends=frontends)
+    asked = [(each.resources, each.count if isinstance(each, FrontendJob) else 1) for each in specs]
+    return Needs(
+        cpu_mhz=sum((resources.cpu or 0) * count for resources, count in asked),
+        memory_mib=sum(resources.memory_mb * count for resources, count in asked),
+        largest_cpu_mhz=max(resources.cpu or 0 for resources, _ in asked),
+        largest_memory_mib=max(resources.memory_mb for resources, _ in asked),
+    )
+
+
+def _nomad(manager: NomadContainerManager) -> Iterator[Verdict]:
+    endpoint = manager.nomad.endpoint
+    try:
+        leader = manager.nomad.leader()
+    except ClipperException as exc:
+        yield verdicts.failed("Nomad", exc)
+        return
+    version, has_acls = "", True
+    try:
+        config = manager.nomad.agent().get("config") or {}
+        version = str((config.get("Version") or {}).get("Version") or "")
+        has_acls = bool((config.get("ACL") or {}).get("Enabled"))
+    except NomadRefused as exc:  # with ACLs agent:read is a right of its own, and nothing else needs it
+        if exc.status not in _ACLS_ON:
+            yield verdicts.failed("Nomad", exc)
+            return
+    has_token = endpoint.token is not None
+    yield verdicts.nomad_verdict(endpoint.url, version=version, leader=leader, has_token=has_token, needs_token=has_acls)
+    if not has_acls:
+        opened = verdicts.open_nomad_verdict(endpoint.url, host=urlsplit(endpoint.url).hostname or "")
+        if opened is not None:
+            yield opened
+        return
+    try:
+        manager.nomad.jobs()
+        manager.nomad.variable(f"nomad/jobs/{manager.names.frontend_job}")
+    except ClipperException as exc:
+        yield verdicts.failed("Nomad", exc)
+
+
+def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
+    try:
+        leader = manager.consul.leader()
+        services = manager.consul.services()
+    except ClipperException as exc:
+        yield verdicts.failed("Consul", exc)
+        return
+    try:
+        version = str((manager.consul.agent().get("Config") or {}).get("Version") or "")
+    except ClipperException:  # with ACLs a right of its own, and nothing else needs it
+        version = ""
+    yield verdicts.consul_verdict(manager.consul.endpoint.url, version=version, leader=leader)
+    if isinstance(manager.load_balancer, FabioLoadBalancer):
+        names = manager.names
+        ours = (names.query_service, names.admin_service, names.rpc_service)
+        wanted = wanted_claims(names, tcp_port=manager.load_balancer.tcp_proxy_port)
+        yield verdicts.routes_verdict(clashes(wanted, services, ours=ours))
+
+
+def _dns() -> Verdict:
+    try:
+        found = ConsulDNS(deadline_s=DNS_WITHIN_S).resolve_all(CONSUL_ITSELF)
+    except DiscoveryError as exc:
+        return verdicts.dns_verdict(is_forwarded=False, error=exc.msg)
+    return verdicts.dns_verdict(is_forwarded=bool(found))
+
+
+def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
+    try:
+        balancer.check_http()
+        yield verdicts.well("Fabio", f"HTTP proxy {balancer.http()} answers")
+    except ClipperException as exc:
+        yield verdicts.failed("Fabio", exc, fix="See that it runs there; --fabio HOST:PORT names another, --no-fabio none.")
+    error = None
+    try:
+        balancer.check_tcp()
+    except ClipperException as exc:
+        error = exc
+    yield verdicts.tcp_listener_verdict(balancer.tcp(), balancer.tcp_proxy_port, error)
+    try:
+        balancer.routes(within_s=PAGES_WITHIN_S)
+    except ClipperException:
+        return  # closed, as it should be
+    exposed = verdicts.exposed_fabio_verdict(balancer.address, balancer.admin_port)
+    if exposed is not None:
+        yield exposed
+
+
+def _images(building: Building, *, clients: int) -> Iterator[Verdict]:
+    try:
+        DockerImages()
+    except ClipperException as exc:
+        yield verdicts.docker_verdict(exc)
+        return
+    yield verdicts.docker_verdict(None)
+    images, missing = image_set(building), {}
+    for part in Part:
+        try:
+            images.find(part)
+        except ClipperException as exc:
+            missing[str(part)] = exc.msg
+    yield verdicts.registry_verdict(registry_of(building), missing, clients=clients)

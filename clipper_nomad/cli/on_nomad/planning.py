@@ -1,0 +1,128 @@
+"""`plan`, `up --plan` and `render` on Nomad: what `up` would register, and what that would change. Nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.on_nomad.changes import Change, JobChange, job_change, variable_lines
+from clipper_nomad.cli.on_nomad.reaching import new_manager
+from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
+from clipper_nomad.cluster.evidence import rooms
+from clipper_nomad.cluster.explain import Situation, explain
+from clipper_nomad.cluster.names import variable_path
+from clipper_nomad.cluster.parsed_job import Json, count_of, with_counts_of
+from clipper_nomad.cluster.render import render_job
+from clipper_nomad.cluster.specs import AdminJob, FrontendJob, JobSpec, RedisJob
+
+if TYPE_CHECKING:
+    from clipper_nomad.cli.output import Output
+    from clipper_nomad.cluster.manager import NomadContainerManager
+
+PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `up` would change: jobs, and the Variables that are not there yet."""
+
+    jobs: tuple[JobChange, ...]
+    variables: tuple[str, ...]
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether `up` would change anything."""
+        return bool(self.variables) or any(each.change is not Change.NONE for each in self.jobs)
+
+
+def running_frontends(manager: NomadContainerManager) -> int | None:
+    """Return how many query frontends are wanted now, None if there is no job of them that runs."""
+    job = manager.nomad.job(manager.names.frontend_job)
+    return None if job is None or job.get("Stop") else count_of(job)
+
+
+def make_plan(manager: NomadContainerManager, frontends: int | None) -> Plan:
+    """Return what `up` would change. Raises: NotOurs: it would refuse to. ImageError."""
+    specs = manager.specs(frontends=frontends or running_frontends(manager) or 1)
+    manager.check(specs)
+    jobs = tuple(_planned(manager, spec, is_count_asked=frontends is not None) for spec in specs)
+    paths = [variable_path(spec.job_id) for spec in specs]
+    return Plan(jobs=jobs, variables=tuple(path for path in paths if manager.nomad.variable(path) is None))
+
+
+def _planned(manager: NomadContainerManager, spec: JobSpec, *, is_count_asked: bool) -> JobChange:
+    job = manager.nomad.parse(render_job(spec), whole=[spec.job_id])
+    before = manager.nomad.job(spec.job_id)
+    keeps_count = not (is_count_asked and isinstance(spec, FrontendJob))
+    asked = with_counts_of(job, before) if keeps_count else job
+    plan = manager.nomad.plan(asked)
+    failed: Json = plan.get("FailedTGAllocs") or {}
+    problem = None
+    if failed:
+        situation = Situation(job=asked, evaluations=[{"FailedTGAllocs": failed}], rooms=rooms(manager.nomad))
+        failure = explain(situation)
+        problem = failure.cause if failure else "no client takes it"
+    is_there = before is not None and not before.get("Stop")
+    return job_change(asked, plan, exists=is_there, problem=problem)
+
+
+def show_plan(output: Output, where: Where, shape: Shape, building: Building, frontends: int | None) -> bool:
+    """Say what `up` would change, and return whether it would change anything."""
+    manager = new_manager(where, shape, building)
+    plan = make_plan(manager, frontends)
+    if plan.has_changes:
+        output.line(f"cluster {where.cluster!r} on Nomad at {manager.nomad.endpoint.url}; `up` would do this:")
+    else:
+        output.done(f"cluster {where.cluster!r} on Nomad is as it is wanted: `up` would change nothing")
+    for each in plan.jobs:
+        output.line(each.line)
+    for line in variable_lines(plan.variables):
+        output.line(line)
+    if manager.load_balancer is not None:
+        names = manager.names
+        output.line(
+            f"  routes on Fabio at {manager.load_balancer.http()}: {names.query_path}/, {names.admin_path}/,"
+            f" TCP :{manager.blueprint.tcp_port}"
+        )
+    output.line("nothing else is touched")
+    if plan.has_changes:
+        is_plain = (frontends, shape, building) == (None, Shape(), Building())
+        output.next_step(command("up", where) + ("" if is_plain else ", with the same options"))
+    output.document(
+        {
+            "cluster": where.cluster,
+            "nomad": manager.nomad.endpoint.url,
+            "changes": plan.has_changes,
+            "jobs": [each.document for each in plan.jobs],
+            "variables": list(plan.variables),
+        }
+    )
+    return plan.has_changes
+
+
+def render_parts(where: Where, shape: Shape, building: Building, parts: list[str], frontends: int) -> dict[str, str]:
+    """Return job → its HCL, of these parts (none: all). Raises: WrongUsage: there is no such part."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise WrongUsage(f"There is no part {unknown[0]!r}.", hint=f"The parts are: {', '.join(PARTS)}.")
+    wanted = tuple(PARTS[part] for part in parts or PARTS)
+    specs = new_manager(where, shape, building).specs(frontends=frontends)
+    found = {spec.job_id: render_job(spec) for spec in specs if isinstance(spec, wanted)}
+    if not found:
+        raise WrongUsage("With --redis-host there is no job of Redis.", hint="Render the other parts: admin, frontend.")
+    return found
+
+
+def write_rendered(output: Output, rendered: dict[str, str], folder: Path | None) -> None:
+    """Print jobspecs, or write each into a file of `folder`."""
+    if folder is None:
+        for text in rendered.values():
+            output.line(text.rstrip("\n"))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for job, text in rendered.items():
+        (folder / f"{job}.nomad.hcl").write_text(text, encoding="utf-8")
+    output.done(f"wrote {len(rendered)} jobspecs into {folder}")
+    output.next_step(f"nomad job plan {folder / f'{next(iter(rendered))}.nomad.hcl'}")

@@ -1,0 +1,314 @@
+"""The command line on a real Nomad, from doctor to down: what an operator types, sees and gets.
+
+On the cluster that NOMAD_ADDR names, with the images of CLIPPER_REGISTRY: Fabio has one TCP listener there, so it is the
+default cluster that is brought up, and nobody else's may run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.nomad_api import NomadApi
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
+WITHIN_S = 180.0
+NAMES = ClusterNames()
+MODEL = """
+def total(inputs):
+    return [float(one.sum()) for one in inputs]
+
+def broken(inputs):
+    raise ValueError("no such feature: height")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:  # noqa: ANN401  # JSON; the tests say what is in it
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody at a shell in `folder`, with NOMAD_ADDR set."""
+
+    folder: Path
+
+    def types(self, *words: str, expect: int = 0) -> Said:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=self.folder,
+            env={**os.environ, "COLUMNS": "120"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WITHIN_S,
+        )
+        said = Said(done.returncode, done.stdout, done.stderr)
+        assert said.exit_code == expect, f"{words} ended with {said.exit_code}\n{said.stdout}\n{said.stderr}"
+        return said
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """An operator of a Nomad on which no cluster runs."""
+    missing = [name for name in ("NOMAD_ADDR", "CLIPPER_REGISTRY") if not os.environ.get(name)]
+    if missing:
+        pytest.skip(f"the command line is tried on a real cluster: set {' and '.join(missing)} (see CONTRIBUTING.md)")
+    if any(job["ID"].startswith(f"{NAMES.prefix}-") for job in NomadApi().jobs()):
+        pytest.skip(f"a cluster {NAMES.cluster!r} runs on {os.environ['NOMAD_ADDR']}: it is somebody's, and left alone")
+    folder = tmp_path_factory.mktemp("operator")
+    (folder / "model.py").write_text(MODEL)
+    return Operator(folder)
+
+
+@pytest.fixture(scope="module")
+def operator(newcomer: Operator) -> Iterator[Operator]:
+    """An operator whose cluster is up, with the model `sums`; at the end nothing is left of it."""
+    try:
+        plan = newcomer.types("plan", "--frontends", "2", expect=1)
+        assert plan.stdout.count("+ job ") == 3
+        up = newcomer.types("up", "--frontends", "2")
+        assert up.stdout.startswith(f"✔ cluster {NAMES.cluster!r} is up on Nomad")
+        newcomer.types("deploy", "model.py:total", "--name", "sums", "--sample", "[0.5, 1.0]")
+        yield newcomer
+    finally:
+        newcomer.types("down", "--yes", "--volumes")
+    assert not [job["ID"] for job in NomadApi().jobs() if job["ID"].startswith(f"{NAMES.prefix}-")]
+
+
+def jobs_of(operator: Operator) -> dict[str, dict[str, Any]]:
+    return {job["part"]: job for job in operator.types("status", "--json").document["jobs"]}
+
+
+def versions_registered() -> dict[str, int]:
+    return {job["ID"]: job["JobModifyIndex"] for job in NomadApi().jobs() if job["ID"].startswith(f"{NAMES.prefix}-")}
+
+
+def test_doctor_finds_nothing_in_the_way(newcomer: Operator) -> None:
+    said = newcomer.types("doctor", "--json").document
+
+    assert said["problems"] == 0
+    assert {"Nomad", "Clients", "Room", "Consul", "Routes", "DNS", "Fabio", "Docker", "Images"} == {
+        each["area"] for each in said["checks"]
+    }
+
+
+def test_doctor_names_the_tcp_listener_that_is_missing(newcomer: Operator) -> None:
+    said = newcomer.types("doctor", "--tcp-port", "7999", expect=1)
+
+    assert "✖ no listener for TCP 7999 at " in said.stdout
+    assert ",:7999;proto=tcp` to Fabio's -proxy.addr" in said.stdout
+    assert "1 problem" in said.stdout
+
+
+def test_without_a_cluster_verbs_say_how_to_start_one(newcomer: Operator) -> None:
+    status = newcomer.types("status", "--cluster", "nobody", expect=1)
+    predict = newcomer.types("predict", "sums", "[1]", "--cluster", "nobody", expect=1)
+    down = newcomer.types("down", "--cluster", "nobody")
+
+    assert "runs no cluster 'nobody'" in status.stdout
+    assert "fix  Start it: clipper-nomad up --cluster nobody" in predict.stderr
+    assert down.stdout.startswith("✔ cluster 'nobody' does not run on Nomad: nothing to stop")
+
+
+def test_up_without_its_tcp_listener_registers_nothing(newcomer: Operator) -> None:
+    said = newcomer.types("up", "--cluster", "portless", "--tcp-port", "7999", expect=1)
+
+    assert ",:7999;proto=tcp" in said.stderr
+    assert not [job["ID"] for job in NomadApi().jobs() if "portless" in job["ID"]]
+
+
+def test_up_again_changes_nothing_and_plan_says_so(operator: Operator) -> None:
+    before = versions_registered()
+
+    again = operator.types("up", "--json").document
+    plan = operator.types("plan", "--json").document
+
+    assert (again["was_up"], set(again["parts"].values()), again["frontends"]) == (True, {"unchanged"}, 2)
+    assert plan["changes"] is False
+    assert versions_registered() == before
+
+
+def test_a_plan_that_fails_ends_with_255(operator: Operator) -> None:
+    said = operator.types("up", "--plan", "--tcp-port", "7999", expect=255)
+
+    assert said.stderr.startswith("✖ Fabio's TCP proxy")
+
+
+def test_no_secret_is_printed(operator: Operator) -> None:
+    secrets: set[str] = set()
+    for job in (NAMES.redis_job, NAMES.admin_job, NAMES.frontend_job):
+        variable = NomadApi().variable(f"nomad/jobs/{job}")
+        assert variable is not None
+        secrets |= set(variable.items.values())
+
+    said = [
+        operator.types("plan", "--frontends", "3", expect=1),
+        operator.types("render"),
+        operator.types("status", "--json"),
+        operator.types("doctor"),
+    ]
+
+    assert not [secret for secret in secrets if any(secret in each.stdout + each.stderr for each in said)]
+
+
+def test_status_has_jobs_models_apps_and_the_mesh(operator: Operator) -> None:
+    found = operator.types("status", "--json").document
+    shown = operator.types("status").stdout
+
+    assert (found["state"], found["place"], found["warnings"]) == ("up", "nomad", [])
+    assert {part: (job["healthy"], job["wanted"]) for part, job in jobs_of(operator).items()}["frontend"] == (2, 2)
+    assert len(found["frontends"]) == 2
+    assert found["mesh"]["links"] == found["mesh"]["wanted"]
+    assert found["apps"][0]["serves"] == ["sums:1"]
+    for word in (NAMES.frontend_job, "2/2", "sums  doubles → sums:1", "links"):
+        assert word in shown
+
+
+def test_a_model_predicts_through_fabio(operator: Operator) -> None:
+    said = operator.types("predict", "sums", "[1, 2]")
+    document = operator.types("predict", "sums", "[1, 2]", "--json").document
+
+    assert said.stdout == "3.0\n"
+    assert document["url"].endswith("/clipper/sums/predict")
+    assert document["reply"]["output"] == 3.0
+
+
+def test_scale_up_and_down_is_done_when_the_frontends_know(operator: Operator) -> None:
+    for count in (3, 1):
+        operator.types("scale", "sums", str(count))
+
+        (version,) = operator.types("status", "--json").document["versions"]
+        assert (version["replicas_ready"], version["replicas_wanted"]) == (count, count)
+
+
+def test_more_frontends_are_a_change_that_up_makes(operator: Operator) -> None:
+    plan = operator.types("plan", "--frontends", "3", expect=1)
+    more = operator.types("up", "--frontends", "3", "--json").document
+    fewer = operator.types("up", "--frontends", "2", "--json").document
+
+    assert "Count 2 → 3" in plan.stdout
+    assert (more["frontends"], fewer["frontends"]) == (3, 2)
+    assert more["parts"]["frontend"] == "scaled from 2"
+    wait_until(
+        lambda: jobs_of(operator)["frontend"]["healthy"] == 2 and operator.types("predict", "sums", "[1]").stdout == "1.0\n",
+        "two frontends serve",
+        within_s=60.0,
+    )
+
+
+def test_a_model_that_fails_leaves_the_one_before_and_its_line_is_told(operator: Operator) -> None:
+    said = operator.types("deploy", "model.py:broken", "--name", "sums", "--sample", "[0.5, 1.0]", expect=1)
+
+    assert "no such feature: height" in said.stderr
+    assert said.stdout == ""
+    assert operator.types("predict", "sums", "[1, 2]").stdout == "3.0\n"
+    assert "sums:2" not in jobs_of(operator)
+
+
+def test_logs_of_a_part_a_model_and_of_nobody(operator: Operator) -> None:
+    model = operator.types("logs", "sums", "--lines", "50")
+    all_parts = operator.types("logs", "--lines", "1")
+    nobody = operator.types("logs", "nobody", expect=1)
+
+    assert "replica is ready" in model.stdout
+    assert "frontend-" in all_parts.stdout
+    assert "There are logs of: " in nobody.stderr
+
+
+def test_logs_are_followed(operator: Operator) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "logs", "frontend", "--follow", "--lines", "0"],
+        cwd=operator.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        operator.types("scale", "sums", "2")
+
+        assert process.stdout is not None
+        assert "replica joined" in process.stdout.readline()
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_rendered_jobs_are_what_nomad_has(operator: Operator) -> None:
+    operator.types("render", "--frontends", "2", "--out", "jobs")
+
+    files = sorted((operator.folder / "jobs").iterdir())
+    assert [file.name.removesuffix(".nomad.hcl") for file in files] == sorted(
+        [NAMES.redis_job, NAMES.admin_job, NAMES.frontend_job]
+    )
+    redis = next(file for file in files if "redis" in file.name)
+    plan = NomadApi().plan(NomadApi().parse(redis.read_text()))
+    assert plan["Diff"]["Type"] == "None"
+
+
+def test_down_asks_and_without_a_terminal_stops_nothing(operator: Operator) -> None:
+    before = versions_registered()
+
+    said = operator.types("down", expect=2)
+
+    assert f"delete    job {NAMES.frontend_job} (2 allocs)" in said.stdout
+    assert "down --yes" in said.stderr
+    assert versions_registered() == before
+
+
+@pytest.fixture
+def impostor(newcomer: Operator) -> Iterator[Callable[[], None]]:
+    """A job whose id looks like one of cluster `mine`, and whose meta does not say so."""
+    nomad = NomadApi()
+    job_id = "clipper-mine-mgmt"
+
+    def register() -> None:
+        hcl = f"""
+job "{job_id}" {{
+  type        = "batch"
+  datacenters = ["nowhere"]
+  group "g" {{
+    task "t" {{
+      driver = "docker"
+      config {{ image = "none" }}
+    }}
+  }}
+}}
+"""
+        nomad.register(nomad.parse(hcl), modify_index=0)
+
+    yield register
+    nomad.deregister(job_id, purge=True)
+
+
+def test_down_touches_nothing_while_it_cannot_be_told_whose_a_job_is(
+    newcomer: Operator, impostor: Callable[[], None]
+) -> None:
+    impostor()
+
+    said = newcomer.types("down", "--cluster", "mine", "--yes", expect=1)
+
+    assert "It cannot be told whether these jobs are of the cluster 'mine'; nothing was changed:" in said.stderr
+    assert NomadApi().job("clipper-mine-mgmt") is not None
