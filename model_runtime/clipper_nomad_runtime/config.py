@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipper_nomad.protocol.datatypes import InputType, input_type
-from clipper_nomad.protocol.environment import Reader
+from clipper_nomad.protocol.environment import Reader, file_url
 from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad_runtime.mesh import Mode
 
@@ -65,12 +65,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             lambda word: input_type(word.strip().lower()),
             "one of bytes, integers, floats, doubles, strings",
         ),
-        frontends=reader.parsed(
-            "CLIPPER_RPC_ADDRESSES",
-            _frontends,
-            (default_frontend,),
-            f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes), separated by commas",
-        ),
+        frontends=reader.one_of(
+            "the way to the frontends",
+            reader.optional(
+                "CLIPPER_RPC_ADDRESSES",
+                _frontends,
+                f"tcp://host:port or ipc:///path (at most {MAX_SOCKET_PATH_BYTES} bytes), separated by commas",
+            ),
+            reader.optional("CLIPPER_RPC_ADDRESSES_FILE", lambda path: (file_url(path),), "an absolute path"),
+        )
+        or (default_frontend,),
         rpc_mode=reader.parsed(
             "CLIPPER_RPC_MODE", lambda word: Mode(word.strip().lower()), Mode.AUTO, "one of direct, proxy, auto"
         ),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
@@ -42,6 +44,7 @@ _READABLE = int(zmq.POLLIN)
 _WRITABLE = int(zmq.POLLOUT)
 _LONGEST_WAIT_S = 60.0  # zmq_poll takes milliseconds that fit an int
 
+FILE = "file://"
 _numbers = itertools.count()
 
 
@@ -71,8 +74,8 @@ class Connection:
         self.has_sent = False  # then it stands
         self.read_alarm()  # libzmq signals only a reader that has found nothing: else a refused dial would go unheard
         try:
-            self.socket.connect(link.address)
-        except zmq.ZMQError:  # an address of a roster may be none
+            self.socket.connect(_address_now(link.address))
+        except zmq.ZMQError:  # an address of a roster may be none, and a file may hold none
             self.is_lost = True
 
     def send(self, frames: list[bytes]) -> bool:
@@ -115,6 +118,19 @@ class Connection:
         self.socket.disable_monitor()
         self._monitor.close(linger=0)
         self.socket.close(linger=int(linger_s * 1000))
+
+
+def _address_now(address: str) -> str:
+    """Return what to dial. A file (file:///path) holds addresses, separated by commas, and is read at each dial: frontends
+    move. One of them by chance, so that dialling again may lead to another frontend, as with a proxy that balances.
+    """
+    if not address.startswith(FILE):
+        return address
+    try:
+        listed = [each.strip() for each in Path(address.removeprefix(FILE)).read_text().split(",") if each.strip()]
+    except OSError:
+        listed = []
+    return random.choice(listed) if listed else ""  # noqa: S311  # spreads the load; no secret
 
 
 class Dealer:

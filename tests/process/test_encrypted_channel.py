@@ -40,7 +40,7 @@ def a_pair(folder: Path, name: str) -> Pair:
 
 @contextmanager
 def a_replica(
-    tmp_path: Path, frontends: Sequence[Frontend], server: Pair, own: Pair, *, model: str = "m"
+    tmp_path: Path, frontends: Sequence[Frontend], server: Pair, own: Pair, *, model: str = "m", **more: object
 ) -> Iterator[Replica]:
     bundle = tmp_path / f"bundle-{own.file.name}"
     if not bundle.exists():
@@ -52,6 +52,7 @@ def a_replica(
         "REPLICA_ID": f"r-{own.file.name}",
         "CURVE_SERVER_KEY": server.public,
         "CURVE_SECRET_FILE": own.file,
+        **more,
     }
     with Replica(tmp_path, bundle, frontends=[each.rpc for each in frontends], **settings) as replica:
         replica.wait_for_log("replica is ready")
@@ -103,6 +104,22 @@ def test_a_version_s_replica_can_be_none_of_another_version(tmp_path: Path) -> N
 
         assert ready_count(frontend) == 0
         assert "does not belong to the key" in frontend.log
+
+
+def test_addresses_in_a_file_are_read_at_each_dial(tmp_path: Path) -> None:
+    server, key = a_pair(tmp_path, "server"), a_pair(tmp_path, "m")
+    file = tmp_path / "rpc-addresses"
+    file.write_text("")  # nobody is registered yet
+    first = Frontend(*records(("m", key.public)), CURVE_SECRET_FILE=server.file)
+    second = Frontend(*records(("m", key.public)), CURVE_SECRET_FILE=server.file)
+    with a_replica(tmp_path, [], server, key, RPC_ADDRESSES_FILE=file) as replica:
+        with first:
+            file.write_text(f"{first.rpc}\n")
+            wait_until(lambda: ready_count(first) == 1, "the replica found the first frontend")
+        file.write_text(f"{first.rpc},{second.rpc}")  # the first is gone, and still listed
+        with second:
+            wait_until(lambda: ready_count(second) == 1, "the replica found the second frontend", within_s=20)
+        assert replica.process.poll() is None
 
 
 @pytest.mark.parametrize("mechanism", ["none", "another server's key"])
