@@ -10,12 +10,12 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.acts import KILLS, RESTARTS, STOPS, Act, Done, Kind, deeds_of
 from benchmarks.rig import Rig
 from benchmarks.supervised import Supervised
-from benchmarks.tcp_proxy import UNDONE_BY
+from benchmarks.tcp_proxy import UNDONE_BY, Deed
 
 _VANISHING = 8  # clients at a time
 _CONNECT_S = 0.5
@@ -79,7 +79,12 @@ class Nemesis:
                 self._rig.order(link, deed, act.sides)
         undoings = [UNDONE_BY[deed] for deed in deeds_of(act.kind) if deed in UNDONE_BY]
         if undoings:
-            self._end_after(act.for_s, lambda: [self._rig.order(link, deed) for link in act.links for deed in undoings])
+            self._end_after(act.for_s, lambda: self._order_all(act.links, undoings))
+
+    def _order_all(self, links: Sequence[str], deeds: Sequence[Deed]) -> None:
+        for link in links:
+            for deed in deeds:
+                self._rig.order(link, deed)
 
     def _signal(self, act: Act) -> None:
         process = self._rig.process(act.target)

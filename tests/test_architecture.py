@@ -414,8 +414,8 @@ def test_a_forbidden_edge_between_our_packages_is_named(tmp_path: Path, path: st
         ("clipper_nomad/state/store.py", "import numpy", "clipper_nomad.state may touch redis"),
         ("clipper_nomad/container_manager.py", "import requests", "may touch the standard library only"),
         ("clipper_nomad/deployers/torch.py", "import torch", "only inside a function"),
-        ("clipper_nomad/cluster/rollout.py", "import nomad.api", "only clipper_nomad.cluster.nomad_api touch nomad"),
-        ("clipper_nomad/cluster/rollout.py", "import consul", "only clipper_nomad.cluster.consul_api touch consul"),
+        ("clipper_nomad/cluster/rollout/rollout.py", "import nomad.api", "only clipper_nomad.cluster.nomad_api touch nomad"),
+        ("clipper_nomad/cluster/rollout/rollout.py", "import consul", "only clipper_nomad.cluster.consul_api touch consul"),
         ("clipper_nomad/cluster/routes.py", "import dns.query", "only clipper_nomad.cluster.discovery touch dns"),
     ],
 )

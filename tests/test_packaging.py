@@ -216,9 +216,9 @@ def test_an_editable_install_gives_one_module_for_each_file_of_the_checkout(
 
 RENDER = """
 from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.programs import Image
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.specs import AdminJob
+from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.specs import AdminJob
 from clipper_nomad.resources import jobspecs_folder
 print(jobspecs_folder())
 print(render_job(AdminJob(cluster=ClusterNames(), toolkit="1", image=Image(reference="admin:1"))).splitlines()[0])

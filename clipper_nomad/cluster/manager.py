@@ -18,26 +18,14 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from clipper_nomad.cluster.blueprint import Blueprint
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
-from clipper_nomad.cluster.evidence import gather
-from clipper_nomad.cluster.explain import explain
-from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
-from clipper_nomad.cluster.parsed_job import Json, count_of
-from clipper_nomad.cluster.programs import Image
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.requirements import Network, Placement, Resources
-from clipper_nomad.cluster.rollout import RolledOut, Rollout
-from clipper_nomad.cluster.rollout_events import RolloutEvent
-from clipper_nomad.cluster.rollout_policy import View
-from clipper_nomad.cluster.route_claims import refuse_clashes
-from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
-from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
-from clipper_nomad.cluster.specs import (
+from clipper_nomad.cluster.jobs.blueprint import Blueprint
+from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
+from clipper_nomad.cluster.jobs.specs import (
     EntryByAddress,
     EntryByService,
     EphemeralStorage,
@@ -46,6 +34,18 @@ from clipper_nomad.cluster.specs import (
     JobSpec,
     StoreOfCluster,
 )
+from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.rollout.events import RolloutEvent
+from clipper_nomad.cluster.rollout.evidence import gather
+from clipper_nomad.cluster.rollout.explain import explain
+from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
+from clipper_nomad.cluster.rollout.policy import View
+from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
+from clipper_nomad.cluster.route_claims import refuse_clashes
+from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
+from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, ServiceNotFound, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet

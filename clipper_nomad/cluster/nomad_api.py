@@ -2,7 +2,7 @@
 
 What the library leaves open is closed here: TLS is verified, every part of a path is quoted, namespace and region go with
 each call, each call has a deadline, errors are the project's own and hold no secret. What Nomad answers is passed on as its
-own JSON (`Json`). No decisions: those are in rollout_policy.py and explain.py. One object may be used by many threads.
+own JSON (`Json`). No decisions: those are in policy.py and explain.py. One object may be used by many threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nomad.api.exceptions import BaseNomadException, TimeoutNomadException, Vari
 
 from clipper_nomad.cluster.endpoints import Endpoint, nomad_endpoint
 from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly
-from clipper_nomad.cluster.parsed_job import Json, changed_strings
+from clipper_nomad.cluster.rollout.parsed_job import Json, changed_strings
 from clipper_nomad.errors import JobspecError, NomadConflict, NomadRefused, NomadUnreachable
 
 CALL_TIMEOUT_S = 10.0  # an answer takes milliseconds; a server that elects a leader takes a few seconds

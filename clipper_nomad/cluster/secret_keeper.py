@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from clipper_nomad.cluster.jobs.task_files import ADMIN_TOKEN, CURVE_SECRET, STORE_PASSWORD
 from clipper_nomad.cluster.names import ClusterNames, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.task_files import ADMIN_TOKEN, CURVE_SECRET, STORE_PASSWORD
 from clipper_nomad.errors import NomadConflict
 
 _TRIES = 5  # somebody else may bring the same cluster up at the same time

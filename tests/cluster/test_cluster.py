@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from clipper_nomad import ClipperConnection, ConsulDNS, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
-from clipper_nomad.cluster.rollout_events import RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet

@@ -12,7 +12,7 @@ from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import ConsulDNS
 from clipper_nomad.cluster.endpoints import Endpoint
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.rollout import Rollout
+from clipper_nomad.cluster.rollout.rollout import Rollout
 from clipper_nomad.cluster.routes import FabioLoadBalancer
 from clipper_nomad.errors import ConsulUnreachable, DiscoveryError, FabioUnreachable, ServiceNotFound
 from tests.cluster.jobs import web_job

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipper_nomad.cluster.checks import MAX_TEXT
-from clipper_nomad.cluster.programs import RegistryLogin
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.requirements import Constraint, Placement
+from clipper_nomad.cluster.jobs.checks import MAX_TEXT
+from clipper_nomad.cluster.jobs.programs import RegistryLogin
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.requirements import Constraint, Placement
 from tests.cluster.agents import NomadServer, binary, nomad_server
 from tests.unit.jobspec_cases import CASES, HOSTILE, PLAIN_MODEL, TEXTS, golden_file, image
 

@@ -9,9 +9,9 @@ import pytest
 
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.parsed_job import Json
-from clipper_nomad.cluster.rollout import RolledOut, Rollout
-from clipper_nomad.cluster.rollout_events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent
+from clipper_nomad.cluster.rollout.events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent
+from clipper_nomad.cluster.rollout.parsed_job import Json
+from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.errors import RolloutFailed
 from tests.cluster.jobs import CRASH, STUBBORN, web_job
 from tests.cluster.rig import Rig, tasks_of

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, ModelJob, RedisJob
 from clipper_nomad.cluster.names import variable_path
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.specs import AdminJob, FrontendJob, JobSpec, ModelJob, RedisJob
 from tests.cluster.agents import NomadServer, consul_agent, nomad_client, nomad_server
 from tests.unit.jobspec_cases import CASES
 from tests.waiting import wait_until

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.programs import BundleArtifact, Image, RegistryLogin
-from clipper_nomad.cluster.requirements import Constraint, Gpus, HostVolume, Network, NetworkMode, Placement, Resources
-from clipper_nomad.cluster.specs import (
+from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image, RegistryLogin
+from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, NetworkMode, Placement, Resources
+from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
     EntryByAddress,
     EntryByService,
@@ -24,6 +23,7 @@ from clipper_nomad.cluster.specs import (
     ModelJob,
     RedisJob,
 )
+from clipper_nomad.cluster.names import ClusterNames
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOOLKIT = "0.1.0"

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clipper_nomad.cluster.explain import Situation
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.explain import Situation
+from clipper_nomad.cluster.rollout.parsed_job import Json
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "nomad"
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from clipper_nomad.cli.board import board
 from clipper_nomad.cli.on_nomad.rollout_lines import dots, rollout_line
-from clipper_nomad.cluster.rollout_events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent, Unchanged
 
 
 @pytest.mark.parametrize(

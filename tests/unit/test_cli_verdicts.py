@@ -9,7 +9,7 @@ import pytest
 from clipper_nomad.cli.doctor import lines_of
 from clipper_nomad.cli.on_nomad import verdicts
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
-from clipper_nomad.cluster.capacity import Room
+from clipper_nomad.cluster.rollout.capacity import Room
 from clipper_nomad.cluster.route_claims import RouteClaim, RouteClash
 from clipper_nomad.errors import ClipperException, FabioUnreachable
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from clipper_nomad.cluster.capacity import Room, rooms_of
-from clipper_nomad.cluster.explain import FailingCheck, explain, last_lines, refusal
-from clipper_nomad.cluster.image_pulls import pull_failure
-from clipper_nomad.cluster.placement import may_pass, placement_failure
-from clipper_nomad.cluster.task_failures import troubles_of
+from clipper_nomad.cluster.rollout.capacity import Room, rooms_of
+from clipper_nomad.cluster.rollout.explain import FailingCheck, explain, last_lines, refusal
+from clipper_nomad.cluster.rollout.image_pulls import pull_failure
+from clipper_nomad.cluster.rollout.placement import may_pass, placement_failure
+from clipper_nomad.cluster.rollout.task_failures import troubles_of
 from tests.unit.nomad_samples import FOLDER, sample, situation_of
 
 ROOMS = (

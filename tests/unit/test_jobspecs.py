@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from clipper_nomad.cluster import render
-from clipper_nomad.cluster.hcl import Name, aligned, hcl
-from clipper_nomad.cluster.programs import Image, RegistryLogin
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.requirements import Constraint, Gpus, Network, NetworkMode, Placement, Resources
-from clipper_nomad.cluster.specs import EntryByAddress, FrontendJob, JobSpec, ModelJob
+from clipper_nomad.cluster.jobs import render
+from clipper_nomad.cluster.jobs.hcl import Name, aligned, hcl
+from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, Network, NetworkMode, Placement, Resources
+from clipper_nomad.cluster.jobs.specs import EntryByAddress, FrontendJob, JobSpec, ModelJob
 from clipper_nomad.resources import jobspecs_folder
 from tests.unit.jobspec_cases import CASES, GOLDEN, PLAIN_MODEL, TEXTS, golden_file, image
 from tests.unit.small_hcl import Body, Reader, read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipper_nomad.cluster.parsed_job import Json, changed_strings, checks_of, count_of, services_of, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, changed_strings, checks_of, count_of, services_of, with_counts_of
 
 CHECK = {"Name": "answers", "Type": "http"}
 JOB: Json = {

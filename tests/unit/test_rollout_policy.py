@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clipper_nomad.cluster.parsed_job import Json
-from clipper_nomad.cluster.rollout_policy import (
+from clipper_nomad.cluster.rollout.parsed_job import Json
+from clipper_nomad.cluster.rollout.policy import (
     MISSING_PATIENCE_S,
     ROOM_PATIENCE_S,
     SETTLED_S,

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from clipper_nomad.cluster.checks import MAX_TEXT
-from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.programs import BundleArtifact, Image
-from clipper_nomad.cluster.requirements import Constraint, Gpus, HostVolume, Network, Placement, Resources
-from clipper_nomad.cluster.specs import (
+from clipper_nomad.cluster.jobs.checks import MAX_TEXT
+from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, Placement, Resources
+from clipper_nomad.cluster.jobs.specs import (
     EntryByAddress,
     EntryByService,
     EphemeralStorage,
@@ -22,6 +21,7 @@ from clipper_nomad.cluster.specs import (
     HostStorage,
     RedisJob,
 )
+from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.errors import InvalidName, InvalidSpec
 from tests.unit.jobspec_cases import CASES, PLAIN_MODEL, image
 

@@ -10,7 +10,7 @@ from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import ImageLines, image_set, new_manager, part_names, registry_of
 from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line
 from clipper_nomad.cli.options import Building, Shape, Where
-from clipper_nomad.cluster.rollout_events import BecameHealthy, Registered, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, RolloutEvent, Unchanged
 from clipper_nomad.errors import ClipperException, ImageError
 
 if TYPE_CHECKING:

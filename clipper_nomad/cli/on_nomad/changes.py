@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.parsed_job import Json
 
 MOST_FIELDS = 6
 # Nomad's words for what happens to allocations, and ours

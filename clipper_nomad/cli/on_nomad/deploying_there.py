@@ -14,7 +14,7 @@ from clipper_nomad.errors import ClipperException
 if TYPE_CHECKING:
     from clipper_nomad.cli.board import Board
     from clipper_nomad.cli.output import Output
-    from clipper_nomad.cluster.rollout_events import RolloutEvent
+    from clipper_nomad.cluster.rollout.events import RolloutEvent
     from clipper_nomad.connection import ClipperConnection
 
 

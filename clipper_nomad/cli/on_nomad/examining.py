@@ -11,12 +11,12 @@ from clipper_nomad.cli.on_nomad.reaching import image_set, new_manager, registry
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.discovery import ConsulDNS
-from clipper_nomad.cluster.evidence import rooms
+from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.specs import FrontendJob
 from clipper_nomad.cluster.manager import NomadContainerManager
-from clipper_nomad.cluster.programs import Image
+from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.route_claims import clashes, wanted_claims
 from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.cluster.specs import FrontendJob
 from clipper_nomad.errors import ClipperException, DiscoveryError, NomadRefused
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.parts import Part

@@ -10,12 +10,12 @@ from clipper_nomad.cli.finding import command
 from clipper_nomad.cli.on_nomad.changes import Change, JobChange, job_change, variable_lines
 from clipper_nomad.cli.on_nomad.reaching import new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
-from clipper_nomad.cluster.evidence import rooms
-from clipper_nomad.cluster.explain import Situation, explain
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, RedisJob
 from clipper_nomad.cluster.names import variable_path
-from clipper_nomad.cluster.parsed_job import Json, count_of, with_counts_of
-from clipper_nomad.cluster.render import render_job
-from clipper_nomad.cluster.specs import AdminJob, FrontendJob, JobSpec, RedisJob
+from clipper_nomad.cluster.rollout.evidence import rooms
+from clipper_nomad.cluster.rollout.explain import Situation, explain
+from clipper_nomad.cluster.rollout.parsed_job import Json, count_of, with_counts_of
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output

@@ -14,11 +14,11 @@ from clipper_nomad.cli.finding import command
 from clipper_nomad.cli.on_nomad.settings import Settings, read_settings
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.endpoints import nomad_endpoint
+from clipper_nomad.cluster.jobs.requirements import Placement
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.requirements import Placement
-from clipper_nomad.cluster.rollout_events import RolloutEvent
+from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.routes import HTTP_PORT, TCP_PORT, FabioLoadBalancer
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipper_nomad.cluster.rollout_events import (
+from clipper_nomad.cluster.rollout.events import (
     BecameHealthy,
     Progress,
     Registered,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.parsed_job import Json
 
 PREFIX = "urlprefix-:"
 ENCRYPTED = "CLIPPER_CURVE_SECRET_FILE"

@@ -18,7 +18,7 @@ from clipper_nomad.cli.on_nomad.reaching import new_manager, not_on_nomad, part_
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cli.overview import Served, document
 from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.parsed_job import Json, count_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.route_claims import clashes, read_claims
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException

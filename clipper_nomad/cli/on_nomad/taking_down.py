@@ -13,7 +13,7 @@ from clipper_nomad.cli.on_nomad.reaching import new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.names import variable_path
 from clipper_nomad.cluster.ownership import refuse_ambiguous
-from clipper_nomad.cluster.parsed_job import count_of
+from clipper_nomad.cluster.rollout.parsed_job import count_of
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clipper_nomad.cluster.capacity import Room
+from clipper_nomad.cluster.rollout.capacity import Room
 from clipper_nomad.cluster.route_claims import RouteClash
 from clipper_nomad.errors import ClipperException
 

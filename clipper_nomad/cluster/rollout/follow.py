@@ -1,4 +1,4 @@
-"""Following one registered version of a job until the policy decides. I/O only: rollout_policy.py decides, rollout.py acts.
+"""Following one registered version of a job until the policy decides. I/O only: policy.py decides, rollout.py acts.
 
 What changes next is waited for with a blocking query; whatever else may change is read anew once a second.
 """
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.parsed_job import Json
-from clipper_nomad.cluster.rollout_events import Progress, RolloutEvent
-from clipper_nomad.cluster.rollout_policy import Failed, GoOn, Healthy, Promote, RolloutPolicy, View
+from clipper_nomad.cluster.rollout.events import Progress, RolloutEvent
+from clipper_nomad.cluster.rollout.parsed_job import Json
+from clipper_nomad.cluster.rollout.policy import Failed, GoOn, Healthy, Promote, RolloutPolicy, View
 from clipper_nomad.errors import NomadRefused, NomadUnreachable
 
 LOOK_EVERY_S = 1.0  # at the latest: for what changes with the time alone, and for what has no blocking query of its own

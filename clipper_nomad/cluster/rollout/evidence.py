@@ -5,12 +5,12 @@ Asking for more must not hide what is known already: whatever cannot be had is l
 
 from __future__ import annotations
 
-from clipper_nomad.cluster.capacity import Room, rooms_of
 from clipper_nomad.cluster.consul_api import ConsulApi
-from clipper_nomad.cluster.explain import FailingCheck, Situation
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.parsed_job import Json, services_of
-from clipper_nomad.cluster.rollout_policy import View
+from clipper_nomad.cluster.rollout.capacity import Room, rooms_of
+from clipper_nomad.cluster.rollout.explain import FailingCheck, Situation
+from clipper_nomad.cluster.rollout.parsed_job import Json, services_of
+from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.errors import ClipperException
 
 EXPLAINED = 2  # allocations whose logs are fetched: the newest, and the one before

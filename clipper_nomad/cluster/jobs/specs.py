@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clipper_nomad.cluster.checks import Checker
+from clipper_nomad.cluster.jobs.checks import Checker
+from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.requirements import HostVolume, Network, Options, Placement, Resources
 from clipper_nomad.cluster.names import DEFAULT_TCP_PORT, ClusterNames
-from clipper_nomad.cluster.programs import BundleArtifact, Image
-from clipper_nomad.cluster.requirements import HostVolume, Network, Options, Placement, Resources
 from clipper_nomad.protocol.datatypes import input_type
 
 MAX_COUNT = 1000  # of instances: catches a slip of the finger; Nomad itself has no limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.parsed_job import Json
 
 _DONE = frozenset({"complete", "failed", "lost"})  # client statuses that hold no resources any more
 

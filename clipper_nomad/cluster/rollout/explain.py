@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clipper_nomad.cluster.capacity import Room
-from clipper_nomad.cluster.parsed_job import Json, checks_of
-from clipper_nomad.cluster.placement import placement_failure
-from clipper_nomad.cluster.task_failures import Trouble, port_is_taken, troubles_of, unhealthy_after
+from clipper_nomad.cluster.rollout.capacity import Room
+from clipper_nomad.cluster.rollout.parsed_job import Json, checks_of
+from clipper_nomad.cluster.rollout.placement import placement_failure
+from clipper_nomad.cluster.rollout.task_failures import Trouble, port_is_taken, troubles_of, unhealthy_after
 from clipper_nomad.container_manager import Failure
 
 LOG_LINES = 15

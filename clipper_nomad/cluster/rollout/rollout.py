@@ -1,6 +1,6 @@
 """Rolling out one job: plan, register, follow until it is healthy or has failed, and then put back what was there.
 
-follow.py asks Nomad, rollout_policy.py decides, evidence.py and explain.py say what went wrong. After a failure a new job is
+follow.py asks Nomad, policy.py decides, evidence.py and explain.py say what went wrong. After a failure a new job is
 purged, a changed one is back at its version before; nothing else is left. Who may touch which job is not decided here.
 """
 
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from clipper_nomad.cluster.consul_api import ConsulApi
-from clipper_nomad.cluster.evidence import gather, rooms
-from clipper_nomad.cluster.explain import Situation, explain, refusal
-from clipper_nomad.cluster.follow import LOOK_EVERY_S, PAUSE_S, Follow
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.parsed_job import Json, with_counts_of
-from clipper_nomad.cluster.placement import may_pass
-from clipper_nomad.cluster.rollout_events import BecameHealthy, Registered, RollingBack, RolloutEvent, Unchanged
-from clipper_nomad.cluster.rollout_policy import ROOM_PATIENCE_S, Failed, RolloutPolicy
+from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, RollingBack, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.evidence import gather, rooms
+from clipper_nomad.cluster.rollout.explain import Situation, explain, refusal
+from clipper_nomad.cluster.rollout.follow import LOOK_EVERY_S, PAUSE_S, Follow
+from clipper_nomad.cluster.rollout.parsed_job import Json, with_counts_of
+from clipper_nomad.cluster.rollout.placement import may_pass
+from clipper_nomad.cluster.rollout.policy import ROOM_PATIENCE_S, Failed, RolloutPolicy
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, NomadConflict, NomadRefused, RolloutFailed
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from clipper_nomad.cluster.checks import Checker
+from clipper_nomad.cluster.jobs.checks import Checker
 
 OPERATORS = frozenset(
     {"=", "!=", ">", ">=", "<", "<=", "distinct_hosts", "distinct_property", "regexp", "set_contains", "set_contains_all"}

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from clipper_nomad.cluster.checks import Checker
+from clipper_nomad.cluster.jobs.checks import Checker
 
 _REFERENCE = re.compile(r"[a-z0-9][\w.\-:/]*(@sha256:[0-9a-f]{64})?", re.ASCII | re.IGNORECASE)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")

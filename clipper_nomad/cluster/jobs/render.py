@@ -15,12 +15,11 @@ from typing import Any
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from clipper_nomad.cluster import task_files
-from clipper_nomad.cluster.hcl import AtRunTime, Hcl, HclValue, Name, aligned, hcl
-from clipper_nomad.cluster.names import Kind, rpc_tag
-from clipper_nomad.cluster.programs import BundleArtifact, Image
-from clipper_nomad.cluster.requirements import HostVolume, NetworkMode
-from clipper_nomad.cluster.specs import (
+from clipper_nomad.cluster.jobs import task_files
+from clipper_nomad.cluster.jobs.hcl import AtRunTime, Hcl, HclValue, Name, aligned, hcl
+from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.requirements import HostVolume, NetworkMode
+from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
     EntryByAddress,
     EntryByService,
@@ -31,7 +30,8 @@ from clipper_nomad.cluster.specs import (
     ModelJob,
     RedisJob,
 )
-from clipper_nomad.cluster.task_files import LOCAL, SECRETS, TaskFile
+from clipper_nomad.cluster.jobs.task_files import LOCAL, SECRETS, TaskFile
+from clipper_nomad.cluster.names import Kind, rpc_tag
 from clipper_nomad.resources import jobspecs_folder
 
 MIRROR = "/alloc/data/catalog.json"  # the part of the allocation that ephemeral_disk keeps and moves

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from clipper_nomad.cluster.capacity import Room
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.capacity import Room
+from clipper_nomad.cluster.rollout.parsed_job import Json
 from clipper_nomad.container_manager import Failure
 
 _PORT = re.compile(r"reserved port collision (?P<label>\S+)=(?P<port>\d+)")

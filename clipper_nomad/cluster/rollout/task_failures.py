@@ -1,6 +1,6 @@
 """Why the tasks of one allocation do not run: its task events → a trouble with a sentence and a hint. Pure.
 
-Called by explain.py, which words it for people, and by rollout_policy.py, which decides by `lasting` and `times` whether to
+Called by explain.py, which words it for people, and by policy.py, which decides by `lasting` and `times` whether to
 go on. The events' types are constants of Nomad's API (structs.go); texts are only read where there is no type.
 """
 
@@ -11,8 +11,8 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from clipper_nomad.cluster.image_pulls import pull_failure
-from clipper_nomad.cluster.parsed_job import Json
+from clipper_nomad.cluster.rollout.image_pulls import pull_failure
+from clipper_nomad.cluster.rollout.parsed_job import Json
 
 _NOT_FOUND = re.compile(
     r'exec: \\?"(?P<path>[^"\\]+)\\?": (?:executable file not found|stat .*no such file)|'

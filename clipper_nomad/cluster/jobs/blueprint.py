@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.programs import Image
-from clipper_nomad.cluster.requirements import Network, Placement, Resources
-from clipper_nomad.cluster.specs import (
+from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
+from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
     Entry,
     EntryByService,
@@ -20,6 +19,7 @@ from clipper_nomad.cluster.specs import (
     Store,
     StoreOfCluster,
 )
+from clipper_nomad.cluster.names import ClusterNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

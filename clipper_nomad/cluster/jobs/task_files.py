@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipper_nomad.cluster.hcl import Comment
+from clipper_nomad.cluster.jobs.hcl import Comment
+from clipper_nomad.cluster.jobs.specs import FABIO_ADMIN_PORT, EntryByService, ExternalStore, FabioJob, RedisJob, Store
 from clipper_nomad.cluster.names import ClusterNames, variable_path
-from clipper_nomad.cluster.specs import FABIO_ADMIN_PORT, EntryByService, ExternalStore, FabioJob, RedisJob, Store
 
 SECRETS, LOCAL = "/secrets", "/local"  # where docker tasks have Nomad's secrets/ and local/
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipper_nomad.cluster.parsed_job import Json, count_of
-from clipper_nomad.cluster.placement import may_pass
-from clipper_nomad.cluster.task_failures import Trouble, troubles_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
+from clipper_nomad.cluster.rollout.placement import may_pass
+from clipper_nomad.cluster.rollout.task_failures import Trouble, troubles_of
 
 ROOM_PATIENCE_S = 5.0  # what ends just now still holds its resources for its shutdown_delay and kill_timeout
 MISSING_PATIENCE_S = 3.0  # a template's first look-ups are answered within one second
