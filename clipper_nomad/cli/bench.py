@@ -45,7 +45,8 @@ def bench(
       clipper-nomad bench digits --seconds 10 --connections 256
       clipper-nomad bench digits --input '[0.1, 0.2]' --json
     """
-    from clipper_nomad.cli.finding import command, find_url
+    from clipper_nomad.cli.command_line import command
+    from clipper_nomad.cli.finding import find_url
     from clipper_nomad.cli.judging import any_prediction
     from clipper_nomad.cli.load import run_load
     from clipper_nomad.cli.load_report import failure_line, load_document, load_lines

@@ -171,7 +171,7 @@ def _load(output: Output, connection: ClipperConnection, trained: Trained) -> No
 
 
 def _end(output: Output, *, keep: bool) -> None:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
     from clipper_nomad.cli.options import Where
 
     here = Where(cluster=CLUSTER, local=True)

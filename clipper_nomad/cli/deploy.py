@@ -117,7 +117,7 @@ def deploy(
 
 
 def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app: str, kind: str, where: Where) -> None:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
 
     url = connection.predict_url(app)
     given = json.dumps(done.sample)

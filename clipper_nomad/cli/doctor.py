@@ -28,7 +28,7 @@ def doctor(*, where: Where, frontends: Frontends = None, shape: Shape, building:
       clipper-nomad doctor
       clipper-nomad doctor --nomad 10.0.0.5 --consul 10.0.0.5 --json
     """
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
     from clipper_nomad.cli.on_nomad.examining import examine
     from clipper_nomad.cli.output import Output
 

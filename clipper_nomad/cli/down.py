@@ -75,7 +75,7 @@ def _announce(output: Output, place: Place, before: StackStatus | None, *, delet
 
 
 def _say(output: Output, where: Where, place: Place, before: StackStatus | None, *, deleted: bool, took_s: float) -> None:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
 
     cluster = where.cluster
     kept = place.data.is_dir() and not deleted

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from clipper_nomad.cli.options import DEFAULT_CLUSTER, Where, WrongUsage
+from clipper_nomad.cli.command_line import command
+from clipper_nomad.cli.options import Where, WrongUsage
 from clipper_nomad.errors import StackError
 
 if TYPE_CHECKING:
@@ -159,13 +160,3 @@ def not_running(cluster: str) -> StackError:
     """Return the error of a verb that needs a cluster that runs on this machine."""
     up = command("up --local", Where(cluster=cluster, local=True))
     return StackError(f"Cluster {cluster!r} does not run on this machine.", hint=f"Start it: {up}")
-
-
-def command(words: str, where: Where) -> str:
-    """Return a command line about the same cluster, to be printed."""
-    given = {"--nomad": where.nomad, "--consul": where.consul, "--fabio": where.fabio, "--namespace": where.namespace}
-    options = [f" {name} {value}" for name, value in given.items() if value]
-    if where.local and "--local" not in words and os.environ.get("NOMAD_ADDR"):
-        options.append(" --local")
-    cluster = "" if where.cluster == DEFAULT_CLUSTER else f" --cluster {where.cluster}"
-    return f"clipper-nomad {words}{cluster}{''.join(options)}"

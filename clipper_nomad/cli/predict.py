@@ -38,7 +38,8 @@ def predict(
       clipper-nomad predict greeter '"a text"'
       clipper-nomad predict digits '{"input_batch": [[0.1], [0.3]]}' --json
     """
-    from clipper_nomad.cli.finding import command, find_url
+    from clipper_nomad.cli.command_line import command
+    from clipper_nomad.cli.finding import find_url
     from clipper_nomad.cli.output import Output
     from clipper_nomad.cli.queries import post_query
 
@@ -94,7 +95,7 @@ def _say_who(output: Output, app: str, reply: Reply) -> None:
 
 
 def _hint(status: int, where: Where) -> str:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
 
     if status in {400, 404}:
         return f"See which apps there are, and what they take: {command('status', where)}"

@@ -34,7 +34,8 @@ def scale(
       clipper-nomad scale digits 4
       clipper-nomad scale digits:2 0
     """
-    from clipper_nomad.cli.finding import command, connect
+    from clipper_nomad.cli.command_line import command
+    from clipper_nomad.cli.finding import connect
     from clipper_nomad.cli.output import Output
 
     output = Output(as_json=as_json)

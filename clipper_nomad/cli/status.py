@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from clipper_nomad.cli.options import Json, Where
+from clipper_nomad.cli.status_rows import NOTHING, Row, duration, served, show_app, version_row
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
 
 _STYLES = {"running": "green", "ready": "green", "waiting": "yellow", "stopping": "yellow", "failed": "red"}
-_NOTHING = "–"
-Row = Mapping[str, Any]  # of overview.py's document
 
 
 def status(*, where: Where, as_json: Json = False) -> None:
@@ -28,7 +27,8 @@ def status(*, where: Where, as_json: Json = False) -> None:
       clipper-nomad status
       clipper-nomad status --cluster team-a --json
     """
-    from clipper_nomad.cli.finding import command, find_cluster, is_on_nomad, read_status
+    from clipper_nomad.cli.command_line import command
+    from clipper_nomad.cli.finding import find_cluster, is_on_nomad, read_status
     from clipper_nomad.cli.output import Output
     from clipper_nomad.cli.overview import ask_admin, document, memory_bytes, stopped_document
 
@@ -99,53 +99,16 @@ def _part(part: Row) -> Sequence[str | Text]:
     memory = part["memory_bytes"]
     return (
         part["name"],
-        str(part["pid"] or _NOTHING),
+        str(part["pid"] or NOTHING),
         Text(part["state"], _STYLES.get(part["state"], "")),
         str(part["restarts"]),
-        f"{memory / 1e6:.0f} MB" if memory else _NOTHING,
-        part["last_error"] or _NOTHING,
+        f"{memory / 1e6:.0f} MB" if memory else NOTHING,
+        part["last_error"] or NOTHING,
     )
-
-
-def version_row(version: Row, *, is_mesh: bool) -> Sequence[str | Text]:
-    """Return the cells of one model version."""
-    from rich.text import Text
-
-    ready, wanted = version["replicas_ready"], version["replicas_wanted"]
-    mark = "" if version["current"] else " (staged)" if version["staged"] else " (not current)"
-    return (
-        f"{version['model']}:{version['version']}{mark}",
-        version["input_type"],
-        Text(f"{ready}/{wanted}", "green" if ready >= wanted else "yellow"),
-        str(version["queued"]),
-        *((f"{version['relayed']:,}",) if is_mesh else ()),
-        version["last_error"] or _NOTHING,
-    )
-
-
-def served(found: Row) -> str:
-    """Return which revision of the catalog the frontends serve, in words."""
-    frontends = found["frontends"]
-    if len(frontends) > 1 and {one["revision"] for one in frontends} == {found["catalog"]["revision"]}:
-        return f"all {len(frontends)} frontends serve it"
-    return ", ".join(f"{one['frontend']} serves {one['revision']}" for one in frontends)
-
-
-def show_app(output: Output, app: Row) -> None:
-    """Say how an app is."""
-    from rich.text import Text
-
-    linked = ", ".join(app["serves"] or app["linked_models"]) or "no model"
-    policy = (f"policy {app['slo_policy']}", "yellow" if app["slo_policy"] == "default" else "")
-    takes = f"  {app['input_type']} → {linked}   SLO {duration(app['slo_micros'] / 1e6)}, "
-    output.line(Text.assemble((app["name"], "bold"), takes, policy))
-    counts = [f"{app['queries']:,} queries", f"{app['late']:,} late", f"{app['defaults']:,} defaults"]
-    counts += [f"{app['errors']:,} errors", f"p50 {_ms(app['p50_ms'])}", f"p99 {_ms(app['p99_ms'])}"]
-    output.line("  " + " · ".join(counts))
 
 
 def _next(found: Row, where: Where) -> Sequence[str]:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
 
     troubled = next((part["name"] for part in found["parts"] if part["state"] in {"failed", "waiting"}), None)
     if troubled:
@@ -153,15 +116,3 @@ def _next(found: Row, where: Where) -> Sequence[str]:
     if not found["apps"]:
         return (command("deploy model.py:predict --name digits --sample '[1.5]'", where),)
     return (command(f"bench {found['apps'][0]['name']}", where), command("logs", where))
-
-
-def _ms(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.3g} ms"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that fits."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

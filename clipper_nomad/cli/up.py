@@ -92,7 +92,7 @@ def _up_local(output: Output, where: Where, *, port: int | None, frontends: int 
 
 
 def _say(output: Output, where: Where, now: StackStatus, *, took_s: float, was_up: bool, url: str) -> None:
-    from clipper_nomad.cli.finding import command
+    from clipper_nomad.cli.command_line import command
 
     running = sum(part.kind == "frontend" for part in now.parts)
     if was_up:

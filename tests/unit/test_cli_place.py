@@ -11,7 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from clipper_nomad.cli.app import app
-from clipper_nomad.cli.finding import command, is_on_nomad
+from clipper_nomad.cli.command_line import command
+from clipper_nomad.cli.finding import is_on_nomad
 from clipper_nomad.cli.on_nomad.reaching import fabio_of
 from clipper_nomad.cli.option_groups import expanded
 from clipper_nomad.cli.options import Shape, Where, WrongUsage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import ImageLines, image_set, new_manager, part_names, registry_of
 from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line

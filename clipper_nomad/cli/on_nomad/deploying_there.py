@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.bringing_up import image_lines
 from clipper_nomad.cli.on_nomad.reaching import connected, running_settings
 from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line

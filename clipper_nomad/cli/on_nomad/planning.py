@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.changes import Change, JobChange, job_change, variable_lines
 from clipper_nomad.cli.on_nomad.reaching import new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage

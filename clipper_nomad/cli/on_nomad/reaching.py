@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.settings import Settings, read_settings
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.endpoints import nomad_endpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.reaching import new_manager, not_on_nomad, part_names, running_settings
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cli.overview import Served, document
@@ -157,7 +157,7 @@ def nomad_document(
 
 def show_nomad(output: Output, found: Mapping[str, Any]) -> None:
     """Say what `found`, a document of `nomad_document`, holds."""
-    from clipper_nomad.cli.status import duration, served, show_app, version_row
+    from clipper_nomad.cli.status_rows import duration, served, show_app, version_row
 
     if found["state"] == "up":
         output.done(f"cluster {found['cluster']!r} is up on Nomad, for {duration(found['age_s'])}")

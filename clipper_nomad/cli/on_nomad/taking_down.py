@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clipper_nomad.cli.finding import command
+from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.reaching import new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.names import variable_path
