@@ -86,9 +86,9 @@ class Shape:
         int | None,
         typer.Option("--tcp-port", min=1, max=65535, metavar="N", help="Fabio's TCP port, on Nomad.  [default: 7000]"),
     ] = None
-    no_fabio: Annotated[
-        bool, typer.Option("--no-fabio", help="Without Fabio: no routes. Models cannot be deployed there yet.")
-    ] = False
+    no_fabio: Annotated[bool, typer.Option("--no-fabio", help="Without Fabio: no routes; all is found through Consul.")] = (
+        False
+    )
     datacenter: Annotated[
         list[str] | None, typer.Option("--datacenter", metavar="DC", help="Of Nomad; several times.  [default: dc1]")
     ] = None

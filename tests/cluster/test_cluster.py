@@ -276,3 +276,40 @@ def test_a_job_of_somebody_else_with_our_id_is_refused_and_left_alone(
         assert not cluster.conn.get_all_models() or "theirs:1" not in cluster.conn.get_all_models()
     finally:
         nomad.deregister(taken, purge=True)
+
+
+def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
+    cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    dns = ConsulDNS("127.0.0.1", rig.consul_dns_port)
+    manager = NomadContainerManager(
+        rig.nomad_url, dns, None, "b", consul_address=rig.consul_url, redis_image=redis_image(daemon), images=images
+    )
+    conn = ClipperConnection(manager)
+    try:
+        conn.start_clipper()
+        conn.register_application(APP, "doubles", "-1.0", 10_000_000)
+        deploy(conn, "1", lambda inputs: [2 * float(row.sum()) for row in inputs])
+        conn.link_model_to_app(APP, MODEL)
+
+        answers = [cluster.ask(3.0)["output"], cluster.ask(3.0, manager.predict_url(APP))["output"]]
+    finally:
+        conn.stop_all()
+
+    assert answers == [3.0, 6.0]
+    assert cluster.ask(4.0)["output"] == 4.0
+    assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-b-")]
+
+
+def test_a_second_cluster_on_the_same_tcp_port_is_refused_before_anything_is_registered(
+    cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    fabio = cluster.manager.load_balancer
+    manager = NomadContainerManager(
+        rig.nomad_url, None, fabio, "c", consul_address=rig.consul_url, redis_image=redis_image(daemon), images=images
+    )
+
+    with pytest.raises(NotOurs, match="clipper-default-cluster-query-frontend-rpc"):
+        ClipperConnection(manager).start_clipper()
+
+    assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-c-")]

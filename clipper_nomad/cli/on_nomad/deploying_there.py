@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.bringing_up import image_lines
-from clipper_nomad.cli.on_nomad.reaching import connected, running_settings
+from clipper_nomad.cli.on_nomad.reaching import connected
 from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line
 from clipper_nomad.cli.options import Building, Where
-from clipper_nomad.errors import ClipperException
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.board import Board
@@ -24,11 +22,5 @@ def connect_to_deploy(output: Output, where: Where, building: Building, *, rpc_m
     def told(event: RolloutEvent) -> None:
         board.show("model", rollout_line(event))
 
-    if running_settings(where).tcp_port is None:  # found out here, and not when the replicas have been waited for
-        raise ClipperException(
-            f"The cluster {where.cluster!r} was brought up without Fabio, and in this version the replicas of a model find"
-            " the query frontends through Fabio only.",
-            hint=f"Bring it up with Fabio: {command('up', where)}",
-        )
     output.show_warnings_of("clipper_nomad")
     return connected(where, building, rpc_mode=rpc_mode, events=told, image_lines=image_lines(board))
