@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -81,7 +82,8 @@ def test_frontends_take_turns_and_each_result_tells_the_backlog_of_all(bench: Be
     with bench.frontend(0) as a, bench.frontend(1) as b, bench.replica("slow", frontends=2):
         a.welcome()
         b.welcome()
-        a.predict([[0.4]], batch=1)  # while it runs, five batches gather
+        a.predict([[1.0]], batch=1)  # while it runs, five batches gather
+        sleep(0.3)  # it must have begun: nothing orders the messages of two connections
         for batch in (2, 3, 4):
             a.predict([[0.05]], batch=batch)
         for batch in (1, 2):
