@@ -245,7 +245,8 @@ def test_nothing_is_left_of_a_stack_whose_supervisor_is_killed_under_load(home: 
         home.assert_nothing_left()
         tally = running.result()
 
-    assert set(tally.verdicts) == {Verdict.RIGHT, Verdict.BROKEN, Verdict.UNSENT}, tally.describe()
+    verdicts = set(tally.verdicts)  # BROKEN only if a query was under way at that moment
+    assert {Verdict.RIGHT, Verdict.UNSENT} <= verdicts <= {Verdict.RIGHT, Verdict.BROKEN, Verdict.UNSENT}, tally.describe()
     assert tally.wrong == 0, tally.describe()
 
 
