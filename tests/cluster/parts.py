@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 
 import docker
 import pytest
@@ -58,3 +59,17 @@ def local_images() -> ImageSet:
     images = ImageSet(base=BASE, network=BUILD_NETWORK)
     images.build_parts()
     return images
+
+
+def registry_images(registry: str) -> ImageSet:
+    """Return the same, pushed to a registry; nothing is built or pushed yet."""
+    return ImageSet(registry=registry, base=BASE, network=BUILD_NETWORK)
+
+
+def forget_here(client: docker.DockerClient, repository: str) -> None:
+    """Take all names of a repository from this daemon, so that who runs it must pull it; its layers may stay."""
+    for image in client.images.list(repository):
+        for name in [*image.tags, *image.attrs["RepoDigests"]]:
+            if name.startswith((f"{repository}:", f"{repository}@")):
+                with suppress(ImageNotFound):  # the last tag takes its digests along
+                    client.images.remove(name)

@@ -1,13 +1,11 @@
 """The command line on a real Nomad, from doctor to down: what an operator types, sees and gets.
 
-On the cluster that NOMAD_ADDR names, with the images of CLIPPER_REGISTRY: Fabio has one TCP listener there, so it is the
-default cluster that is brought up, and nobody else's may run.
+With a registry that wants a password: what is pushed with Docker's login here is pulled with the one of Nomad's clients.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,16 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.images.parts import Part
+from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here, redis_image
+from tests.cluster.registry import Registry
+from tests.cluster.rig import Rig
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
 WITHIN_S = 180.0
+SHAPING = ("doctor", "plan", "render", "up")  # the verbs that take the options of `up`
 NAMES = ClusterNames()
 MODEL = """
 def total(inputs):
@@ -48,15 +52,25 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Somebody at a shell in `folder`, with NOMAD_ADDR set."""
+    """Somebody at a shell in `folder`, with the variables that name the rig. `options`: those that no variable has."""
 
     folder: Path
+    rig: Rig
+    options: tuple[str, ...]
+
+    @property
+    def nomad(self) -> NomadApi:
+        return self.rig.nomad()
+
+    def shell(self) -> dict[str, str]:
+        return {**self.rig.shell(), "COLUMNS": "120"}
 
     def types(self, *words: str, expect: int = 0) -> Said:
+        options = self.options if words[0] in SHAPING and "--tcp-port" not in words else ()
         done = subprocess.run(
-            [*COMMAND, *words],
+            [*COMMAND, *words, *options],
             cwd=self.folder,
-            env={**os.environ, "COLUMNS": "120"},
+            env=self.shell(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -69,22 +83,24 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Operator:
+def newcomer(
+    rig: Rig, registry: Registry, daemon: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Operator:
     """An operator of a Nomad on which no cluster runs."""
-    missing = [name for name in ("NOMAD_ADDR", "CLIPPER_REGISTRY") if not os.environ.get(name)]
-    if missing:
-        pytest.skip(f"the command line is tried on a real cluster: set {' and '.join(missing)} (see CONTRIBUTING.md)")
-    if any(job["ID"].startswith(f"{NAMES.prefix}-") for job in NomadApi().jobs()):
-        pytest.skip(f"a cluster {NAMES.cluster!r} runs on {os.environ['NOMAD_ADDR']}: it is somebody's, and left alone")
     folder = tmp_path_factory.mktemp("operator")
     (folder / "model.py").write_text(MODEL)
-    return Operator(folder)
+    return Operator(folder, rig, ("--tcp-port", str(rig.fabio_tcp_port), "--redis-image", redis_image(daemon)))
 
 
 @pytest.fixture(scope="module")
-def operator(newcomer: Operator) -> Iterator[Operator]:
+def operator(newcomer: Operator, daemon: docker.DockerClient, registry: Registry) -> Iterator[Operator]:
     """An operator whose cluster is up, with the model `sums`; at the end nothing is left of it."""
     try:
+        pushed = newcomer.types("images", "push", "--base-image", BASE, "--build-network", BUILD_NETWORK)
+        assert "✔ built and pushed 3 images" in pushed.stdout
+        for part in Part:  # the clients must pull
+            forget_here(daemon, f"{registry.address}/clipper-nomad-{part}")
+            assert not daemon.images.list(f"{registry.address}/clipper-nomad-{part}")
         plan = newcomer.types("plan", "--frontends", "2", expect=1)
         assert plan.stdout.count("+ job ") == 3
         up = newcomer.types("up", "--frontends", "2")
@@ -93,19 +109,19 @@ def operator(newcomer: Operator) -> Iterator[Operator]:
         yield newcomer
     finally:
         newcomer.types("down", "--yes", "--volumes")
-    assert not [job["ID"] for job in NomadApi().jobs() if job["ID"].startswith(f"{NAMES.prefix}-")]
+    assert newcomer.nomad.jobs() == []
 
 
 def jobs_of(operator: Operator) -> dict[str, dict[str, Any]]:
     return {job["part"]: job for job in operator.types("status", "--json").document["jobs"]}
 
 
-def versions_registered() -> dict[str, int]:
-    return {job["ID"]: job["JobModifyIndex"] for job in NomadApi().jobs() if job["ID"].startswith(f"{NAMES.prefix}-")}
+def versions_registered(operator: Operator) -> dict[str, int]:
+    return {job["ID"]: job["JobModifyIndex"] for job in operator.nomad.jobs() if job["ID"].startswith(f"{NAMES.prefix}-")}
 
 
-def test_doctor_finds_nothing_in_the_way(newcomer: Operator) -> None:
-    said = newcomer.types("doctor", "--json").document
+def test_doctor_finds_nothing_in_the_way(operator: Operator) -> None:
+    said = operator.types("doctor", "--json").document
 
     assert said["problems"] == 0
     assert {"Nomad", "Clients", "Room", "Consul", "Routes", "DNS", "Fabio", "Docker", "Images"} == {
@@ -135,18 +151,29 @@ def test_up_without_its_tcp_listener_registers_nothing(newcomer: Operator) -> No
     said = newcomer.types("up", "--cluster", "portless", "--tcp-port", "7999", expect=1)
 
     assert ",:7999;proto=tcp" in said.stderr
-    assert not [job["ID"] for job in NomadApi().jobs() if "portless" in job["ID"]]
+    assert not [job["ID"] for job in newcomer.nomad.jobs() if "portless" in job["ID"]]
+
+
+@pytest.mark.parametrize("part", [Part.ADMIN, Part.FRONTEND])
+def test_the_clients_pulled_the_images_with_their_own_login(
+    operator: Operator, daemon: docker.DockerClient, registry: Registry, part: Part
+) -> None:
+    job = operator.nomad.job(NAMES.admin_job if part is Part.ADMIN else NAMES.frontend_job)
+
+    assert job
+    assert job["TaskGroups"][0]["Tasks"][0]["Config"]["image"].startswith(f"{registry.address}/clipper-nomad-{part}:")
+    assert daemon.images.list(f"{registry.address}/clipper-nomad-{part}")  # it was not there before `up`
 
 
 def test_up_again_changes_nothing_and_plan_says_so(operator: Operator) -> None:
-    before = versions_registered()
+    before = versions_registered(operator)
 
     again = operator.types("up", "--json").document
     plan = operator.types("plan", "--json").document
 
     assert (again["was_up"], set(again["parts"].values()), again["frontends"]) == (True, {"unchanged"}, 2)
     assert plan["changes"] is False
-    assert versions_registered() == before
+    assert versions_registered(operator) == before
 
 
 def test_a_plan_that_fails_ends_with_255(operator: Operator) -> None:
@@ -158,7 +185,7 @@ def test_a_plan_that_fails_ends_with_255(operator: Operator) -> None:
 def test_no_secret_is_printed(operator: Operator) -> None:
     secrets: set[str] = set()
     for job in (NAMES.redis_job, NAMES.admin_job, NAMES.frontend_job):
-        variable = NomadApi().variable(f"nomad/jobs/{job}")
+        variable = operator.nomad.variable(f"nomad/jobs/{job}")
         assert variable is not None
         secrets |= set(variable.items.values())
 
@@ -240,6 +267,7 @@ def test_logs_are_followed(operator: Operator) -> None:
     process = subprocess.Popen(
         [*COMMAND, "logs", "frontend", "--follow", "--lines", "0"],
         cwd=operator.folder,
+        env=operator.shell(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -264,24 +292,24 @@ def test_rendered_jobs_are_what_nomad_has(operator: Operator) -> None:
         [NAMES.redis_job, NAMES.admin_job, NAMES.frontend_job]
     )
     redis = next(file for file in files if "redis" in file.name)
-    plan = NomadApi().plan(NomadApi().parse(redis.read_text()))
+    plan = operator.nomad.plan(operator.nomad.parse(redis.read_text()))
     assert plan["Diff"]["Type"] == "None"
 
 
 def test_down_asks_and_without_a_terminal_stops_nothing(operator: Operator) -> None:
-    before = versions_registered()
+    before = versions_registered(operator)
 
     said = operator.types("down", expect=2)
 
     assert f"delete    job {NAMES.frontend_job} (2 allocs)" in said.stdout
     assert "down --yes" in said.stderr
-    assert versions_registered() == before
+    assert versions_registered(operator) == before
 
 
 @pytest.fixture
 def impostor(newcomer: Operator) -> Iterator[Callable[[], None]]:
     """A job whose id looks like one of cluster `mine`, and whose meta does not say so."""
-    nomad = NomadApi()
+    nomad = newcomer.nomad
     job_id = "clipper-mine-mgmt"
 
     def register() -> None:
@@ -311,4 +339,4 @@ def test_down_touches_nothing_while_it_cannot_be_told_whose_a_job_is(
     said = newcomer.types("down", "--cluster", "mine", "--yes", expect=1)
 
     assert "It cannot be told whether these jobs are of the cluster 'mine'; nothing was changed:" in said.stderr
-    assert NomadApi().job("clipper-mine-mgmt") is not None
+    assert newcomer.nomad.job("clipper-mine-mgmt") is not None

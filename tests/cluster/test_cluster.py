@@ -14,13 +14,13 @@ import docker
 import pytest
 import requests
 
-from clipper_nomad import ClipperConnection, ConsulDNS, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
+from clipper_nomad import ClipperConnection, DeployFailed, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.jobs import web_job
-from tests.cluster.parts import docker_client, local_images, redis_image
+from tests.cluster.parts import redis_image
 from tests.cluster.rig import Rig
 from tests.waiting import wait_until
 
@@ -53,19 +53,7 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def daemon() -> docker.DockerClient:
-    return docker_client()
-
-
-@pytest.fixture(scope="module")
-def images(daemon: docker.DockerClient) -> ImageSet:
-    return local_images()
-
-
-@pytest.fixture(scope="module")
 def cluster(rig: Rig, daemon: docker.DockerClient, images: ImageSet) -> Iterator[Cluster]:
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
     events: list[RolloutEvent] = []
     manager = a_manager(rig, daemon, images, progress=events.append)
     conn = ClipperConnection(manager)
@@ -84,8 +72,8 @@ def a_manager(
 ) -> NomadContainerManager:
     return NomadContainerManager(
         rig.nomad_url,
-        ConsulDNS("127.0.0.1", rig.consul_dns_port),
-        FabioLoadBalancer("127.0.0.1", rig.fabio_http_port, rig.fabio_tcp_port, admin_port=rig.fabio_admin_port),
+        rig.dns(),
+        rig.fabio(),
         consul_address=rig.consul_url,
         redis_image=redis_image(daemon),
         images=images,
@@ -281,7 +269,7 @@ def test_a_job_of_somebody_else_with_our_id_is_refused_and_left_alone(
 def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
     cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
 ) -> None:
-    dns = ConsulDNS("127.0.0.1", rig.consul_dns_port)
+    dns = rig.dns()
     manager = NomadContainerManager(
         rig.nomad_url, dns, None, "b", consul_address=rig.consul_url, redis_image=redis_image(daemon), images=images
     )

@@ -26,18 +26,9 @@ def roll_out(nomad: NomadApi, hcl: str) -> None:
     Rollout(nomad).run(nomad.parse(hcl), deadline_s=40)
 
 
-def fabio(rig: Rig) -> FabioLoadBalancer:
-    return FabioLoadBalancer(
-        "127.0.0.1",
-        http_proxy_port=rig.fabio_http_port,
-        tcp_proxy_port=rig.fabio_tcp_port,
-        admin_port=rig.fabio_admin_port,
-    )
-
-
 def test_dns_and_consul_find_the_same_instances(rig: Rig, nomad: NomadApi, consul: ConsulApi) -> None:
     roll_out(nomad, web_job("web", count=4))  # one more than a plain UDP answer holds
-    dns = ConsulDNS("127.0.0.1", rig.consul_dns_port)
+    dns = rig.dns()
 
     found = dns.resolve_all("web")
     ip, port = dns.resolveSRV("web")
@@ -57,7 +48,7 @@ def test_more_instances_than_a_datagram_holds_are_all_found(rig: Rig, consul: Co
 
     try:
         wait_until(lambda: len(consul.instances("many").found) == 150, "150 instances in the catalog")
-        found = ConsulDNS("127.0.0.1", rig.consul_dns_port).resolve_all("many")
+        found = rig.dns().resolve_all("many")
     finally:
         for number in range(150):
             requests.put(f"{url}/deregister/many-{number}", timeout=5)
@@ -66,7 +57,7 @@ def test_more_instances_than_a_datagram_holds_are_all_found(rig: Rig, consul: Co
 
 
 def test_a_service_that_is_not_there_is_not_found(rig: Rig) -> None:
-    dns = ConsulDNS("127.0.0.1", rig.consul_dns_port)
+    dns = rig.dns()
 
     assert dns.resolve_all("nobody") == []
     with pytest.raises(ServiceNotFound, match=r"no healthy instance of nobody\.service\.consul\."):
@@ -77,7 +68,7 @@ def test_an_instance_whose_check_fails_is_not_found(rig: Rig, nomad: NomadApi, c
     nomad.register(nomad.parse(web_job("sick", env={"STATUS": "503"})), modify_index=0)
     wait_until(lambda: consul.instances("sick", passing=False).found, "the instance to be registered")
 
-    assert ConsulDNS("127.0.0.1", rig.consul_dns_port).resolve_all("sick") == []
+    assert rig.dns().resolve_all("sick") == []
     assert consul.instances("sick").found == ()
 
 
@@ -121,7 +112,7 @@ def test_a_consul_that_is_away_is_told_shortly() -> None:
 
 
 def test_fabio_routes_http_and_tcp(rig: Rig, nomad: NomadApi) -> None:
-    balancer = fabio(rig)
+    balancer = rig.fabio()
     roll_out(nomad, web_job("web", count=2, tags=("urlprefix-/web/ strip=/web",), env={"WORD": "http"}))
     roll_out(nomad, web_job("rpc", tags=(f"urlprefix-:{rig.fabio_tcp_port} proto=tcp",), env={"WORD": "tcp"}))
     wait_until(lambda: len(balancer.routes()) == 3, "three upstreams in Fabio's table")
@@ -137,7 +128,7 @@ def test_fabio_routes_http_and_tcp(rig: Rig, nomad: NomadApi) -> None:
 
 
 def test_fabio_is_checked_at_each_of_its_ports(rig: Rig) -> None:
-    good = fabio(rig)
+    good = rig.fabio()
     bad = FabioLoadBalancer("127.0.0.1", http_proxy_port=9, tcp_proxy_port=9, admin_port=9)
 
     good.check_tcp()

@@ -5,11 +5,9 @@ The jobs are ours but for their program: a listener in place of the image (drive
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +16,12 @@ import pytest
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, ModelJob, RedisJob
 from clipper_nomad.cluster.names import variable_path
-from tests.cluster.agents import NomadServer, consul_agent, nomad_client, nomad_server
+from clipper_nomad.cluster.nomad_api import NomadApi
+from tests.cluster.rig import Rig, end_all_jobs
 from tests.unit.jobspec_cases import CASES
 from tests.waiting import wait_until
 
-MISSING = [name for name in ("nomad", "consul") if shutil.which(name) is None]
-
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(150),
-    pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}: no real Nomad has written the files"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a Nomad client needs root: no real Nomad has written the files"),
-]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
 
 REDIS, FRONTEND = CASES["redis/host-volume"], CASES["query-frontend/default"]
 MODEL, ADMIN = CASES["model/default"], CASES["admin/default"]
@@ -46,13 +38,12 @@ while True:
 class Cluster:
     """A Nomad that runs jobs, and the folder of what it runs."""
 
-    nomad: NomadServer
+    nomad: NomadApi
     allocations: Path
 
     def run(self, spec: JobSpec, *, port: str, items: dict[str, str]) -> None:
         """Register a job with its Variable; its program only listens on `port`."""
-        path = variable_path(spec.job_id)
-        self.nomad.put(f"var/{path}", {"Path": path, "Items": items})
+        self.nomad.put_variable(variable_path(spec.job_id), items)
         job = self.nomad.parse(render_job(spec))
         (group,) = job["TaskGroups"]
         (task,) = group["Tasks"]
@@ -62,42 +53,36 @@ class Cluster:
         task["Resources"] |= {"CPU": 50, "MemoryMB": 32}
         for service in group["Services"]:
             service["Checks"] = [{"Name": "up", "Type": "tcp", "PortLabel": port, "Interval": 10**9, "Timeout": 10**9}]
-        self.nomad.put("jobs", {"Job": job})
+        self.nomad.register(job, modify_index=0)
 
     def files(self, spec: JobSpec, name: str) -> list[str]:
         """What stands in a file of each running instance."""
         return [file.read_text(encoding="utf-8") for file in self.allocations.glob(f"*/{spec.job_id}/{name}")]
 
+    def events(self, spec: JobSpec) -> list[str]:
+        """What happened to the tasks of a job, in Nomad's words."""
+        states = [each["TaskStates"] or {} for each in self.nomad.allocations(spec.job_id)]
+        return [event["DisplayMessage"] for state in states for task in state.values() for event in task["Events"]]
+
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("nomad")
-    with ExitStack() as stack:
-        consul = stack.enter_context(consul_agent(folder))
-        nomad = stack.enter_context(nomad_server(folder))
-        cluster = Cluster(nomad, stack.enter_context(nomad_client(folder, nomad, consul=consul)))
-        stack.callback(_stop_all, nomad)
-        assert isinstance(REDIS, RedisJob)
-        assert isinstance(FRONTEND, FrontendJob)
-        assert isinstance(MODEL, ModelJob)
-        assert isinstance(ADMIN, AdminJob)
+def cluster(rig: Rig) -> Iterator[Cluster]:
+    cluster = Cluster(rig.nomad(), rig.allocations)
+    assert isinstance(REDIS, RedisJob)
+    assert isinstance(FRONTEND, FrontendJob)
+    assert isinstance(MODEL, ModelJob)
+    assert isinstance(ADMIN, AdminJob)
+    try:
         cluster.run(REDIS, port="db", items={"store_password": PASSWORD})
         frontend_items = {"store_password": PASSWORD, "admin_token": TOKEN, "curve_secret": FRONTEND_KEY}
         cluster.run(FRONTEND, port="rpc", items=frontend_items)
         cluster.run(MODEL, port="metrics", items={"curve_secret": MODEL_KEY})
         cluster.run(ADMIN, port="http", items={"admin_token": TOKEN})  # the password is missing
         yield cluster
-
-
-def _stop_all(nomad: NomadServer) -> None:
-    """A client that goes leaves its tasks running; those of the tests must not stay behind."""
-    for job in nomad.get("jobs"):
-        nomad.put("jobs", {"Job": nomad.get(f"job/{job['ID']}") | {"Stop": True}})
-    wait_until(
-        lambda: all(each["ClientStatus"] not in {"running", "pending"} for each in nomad.get("allocations")),
-        "all tasks have ended",
-        within_s=60,
-    )
+    finally:
+        end_all_jobs(rig)
+        for spec in (REDIS, FRONTEND, MODEL, ADMIN):
+            cluster.nomad.delete_variable(variable_path(spec.job_id))
 
 
 def test_the_store_s_url_has_its_password_and_the_address_that_consul_knows(cluster: Cluster) -> None:
@@ -129,13 +114,13 @@ def test_a_replica_is_told_where_all_frontends_are_and_gets_its_own_key(cluster:
 
 def test_an_item_that_is_missing_fails_the_start_and_is_named(cluster: Cluster) -> None:
     def named() -> bool:
-        return any('map has no entry for key "store_password"' in event for event in cluster.nomad.events(ADMIN.job_id))
+        return any('map has no entry for key "store_password"' in event for event in cluster.events(ADMIN))
 
     wait_until(named, "an event that names store_password", within_s=60)
 
 
 def test_no_secret_is_in_what_nomad_says_of_the_jobs(cluster: Cluster) -> None:
-    said = str([cluster.nomad.get(f"job/{spec.job_id}") for spec in (REDIS, FRONTEND, MODEL, ADMIN)])
+    said = str([cluster.nomad.job(spec.job_id) for spec in (REDIS, FRONTEND, MODEL, ADMIN)])
 
     assert "nomadVar" in said
     assert not [secret for secret in (PASSWORD, TOKEN, FRONTEND_KEY, MODEL_KEY) if secret in said]

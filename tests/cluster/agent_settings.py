@@ -1,0 +1,100 @@
+"""The configurations of the rig's Consul, Nomad and Fabio."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.cluster.rig import Rig
+
+DYNAMIC_PORTS = 500
+
+
+def consul_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:  # Any: JSON
+    """Of one server that keeps its data."""
+    return {
+        "server": True,
+        "bootstrap_expect": 1,
+        "datacenter": "dc1",
+        "node_name": "rig",
+        "data_dir": str(data),
+        "bind_addr": "127.0.0.1",
+        "client_addr": "127.0.0.1",
+        "disable_update_check": True,
+        "performance": {"raft_multiplier": 1},
+        "ports": {
+            "http": rig.consul_http_port,
+            "dns": rig.consul_dns_port,
+            "grpc": -1,
+            "server": ports[0],
+            "serf_lan": ports[1],
+            "serf_wan": ports[2],
+        },
+    }
+
+
+def nomad_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:  # Any: JSON
+    """Of one agent that is server and client."""
+    first = random.randrange(20_000, 32_000 - DYNAMIC_PORTS, DYNAMIC_PORTS)  # another rig's tasks take theirs elsewhere
+    return {
+        "name": "rig",
+        "datacenter": "dc1",
+        "data_dir": str(data),
+        "bind_addr": "127.0.0.1",
+        "disable_update_check": True,
+        "ports": {"http": rig.nomad_port, "rpc": ports[0], "serf": ports[1]},
+        "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
+        "server": {"enabled": True, "bootstrap_expect": 1},
+        "client": {
+            "enabled": True,
+            "network_interface": "lo",
+            "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
+            "min_dynamic_port": first,
+            "max_dynamic_port": first + DYNAMIC_PORTS - 1,
+            "options": {
+                "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
+                "driver.allowlist": ",".join(rig.drivers),
+            },
+        },
+        "consul": {"address": f"127.0.0.1:{rig.consul_http_port}"},
+    }
+
+
+def nomad_plugins(rig: Rig) -> str:
+    """As HCL: Nomad's JSON cannot say this. Of two clients on one Docker daemon neither may remove what is the other's."""
+    auth = f"auth {{\n      config = {json.dumps(str(rig.registry.clients))}\n    }}" if rig.registry is not None else ""
+    return f"""
+plugin "raw_exec" {{
+  config {{
+    enabled = true
+  }}
+}}
+plugin "docker" {{
+  config {{
+    {auth}
+    gc {{
+      image = false
+      dangling_containers {{
+        enabled = false
+      }}
+    }}
+  }}
+}}
+"""
+
+
+def fabio_options(rig: Rig) -> list[str]:
+    """Of a Fabio with one HTTP and one TCP listener."""
+    return [
+        *("-proxy.addr", f"127.0.0.1:{rig.fabio_http_port},127.0.0.1:{rig.fabio_tcp_port};proto=tcp"),
+        *("-proxy.strategy", "rr"),
+        *("-ui.addr", f"127.0.0.1:{rig.fabio_admin_port}"),
+        *("-registry.consul.addr", f"127.0.0.1:{rig.consul_http_port}"),
+        *("-registry.consul.checksRequired", "all"),
+        *("-registry.consul.pollinterval", "1s"),
+        "-registry.consul.register.enabled=false",
+        "-insecure",  # it may run as root
+    ]
