@@ -81,7 +81,7 @@ def _members(file: BinaryIO, digest: str) -> Iterator[tuple[str, _Checked]]:
             raise DamagedBundle(f"the archive is of the bundle {found}; {digest} was expected")
         wanted = dict(json.loads(manifest)["files"])
         yield MANIFEST_NAME, _Checked(MANIFEST_NAME, io.BytesIO(manifest), found.removeprefix("sha256-"))
-        for member in archive:
+        while (member := archive.next()) is not None:
             sha256 = wanted.pop(member.name, None)
             content = archive.extractfile(member) if member.isreg() else None
             if sha256 is None or content is None or not _is_inside(member.name):
