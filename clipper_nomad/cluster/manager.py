@@ -58,6 +58,10 @@ SCALE_WITHIN_S = 300.0
 REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not worth more
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
+LOST_WITH_NODE = (
+    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their running replicas go on,"
+    " and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
+)
 
 
 def nothing(_: RolloutEvent) -> None:
@@ -208,6 +212,8 @@ class NomadContainerManager:
             admin_image=mgmt_frontend_image, frontend_image=query_frontend_image, frontends=num_frontend_replicas
         )
         self.check(specs)
+        if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
+            self.logger.warning(LOST_WITH_NODE)
         self._known = self._secrets.ensure(store_password=self._redis_password)
         first, *others = specs  # the store, whose absence would only make the others wait for it
         self._roll_out([first])

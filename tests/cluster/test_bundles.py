@@ -35,13 +35,13 @@ class Laptop:
     manager: NomadContainerManager
     conn: ClipperConnection
 
-    def deploy(self, version: str, function: Callable[[Any], Any], *, name: str = MODEL, **options: Any) -> None:  # Any: theirs
+    def deploy(
+        self, version: str, function: Callable[[Any], Any], *, name: str = MODEL, **options: Any
+    ) -> None:  # Any: theirs
         python_deployer.deploy_python_closure(self.conn, name, version, "doubles", function, **options)
 
     def ask(self, value: float) -> dict[str, Any]:  # Any: JSON
-        reply: dict[str, Any] = requests.post(
-            self.manager.predict_url(APP), json={"input": [value]}, timeout=60
-        ).json()
+        reply: dict[str, Any] = requests.post(self.manager.predict_url(APP), json={"input": [value]}, timeout=60).json()
         return reply
 
     def replicas(self, version: str) -> list[dict[str, Any]]:
