@@ -17,7 +17,7 @@ CHECKED_WITHIN_S = 120.0  # gigabytes, from a slow disk
 LOOK_EVERY_S = 0.05
 PAUSE_S = 0.5
 HTTP_CONFLICT = 409  # somebody else sends the same, or an answer was lost
-PASSING = frozenset({408, HTTP_CONFLICT, 502, 503, 504})  # too slow; a proxy that finds no admin, which moves
+PASSING = frozenset({404, 408, HTTP_CONFLICT, 502, 503, 504})  # too slow; a proxy that finds no admin, which moves
 
 Said = Callable[[str], None]
 

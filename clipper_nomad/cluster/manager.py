@@ -59,8 +59,8 @@ REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
 LOST_WITH_NODE = (
-    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their running replicas go on,"
-    " and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
+    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
+    " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
 )
 
 

@@ -67,16 +67,13 @@ class BundleShipping:
                 files |= brought
                 manifest = replace(manifest, files={**manifest.files, **digests})
             content = manifest_bytes(manifest) if packages else (bundle / MANIFEST_NAME).read_bytes()
-            size = len(content) + sum(path.stat().st_size for path in files.values())
-            if size > taken.max_bytes:
-                raise BundleError(
-                    f"The bundle has {size / 1024**2:,.0f} MiB with its packages, and this cluster takes "
-                    f"{taken.max_bytes / 1024**2:,.0f} MiB.",
-                    hint="Deploy an image (give registry=), load large weights from a volume, or raise the cluster's limit: "
-                    "clipper-nomad up --bundle-limit MIB",
-                )
+            _check_size(len(content) + sum(path.stat().st_size for path in files.values()), taken)
             archive = folder / "bundle.tar"
-            pack_archive(content, files, archive)
+            try:
+                pack_archive(content, files, archive)
+            except OSError as exc:
+                raise BundleError(f"The bundle could not be packed in {folder}: {exc}.", hint="Set TMPDIR.") from exc
+            _check_size(archive.stat().st_size, taken)
             digest = manifest_digest(content)
             self._client.send(
                 digest, archive, piece_bytes=taken.piece_bytes, said=lambda line: self._said(title, f"bundle: {line}")
@@ -142,6 +139,16 @@ class BundleShipping:
         ]
         found = {str((self._nomad.node(each).get("Attributes") or {}).get(_ARCHITECTURE) or "") for each in fitting}
         return found - {""}
+
+
+def _check_size(size: int, taken: TakenBundles) -> None:
+    if size > taken.max_bytes:
+        raise BundleError(
+            f"The bundle has {size / 1024**2:,.1f} MiB with its packages, and this cluster takes "
+            f"{taken.max_bytes / 1024**2:,.1f} MiB.",
+            hint="Deploy an image (give registry=), load large weights from a volume, or raise the cluster's limit: "
+            "clipper-nomad up --bundle-limit MIB",
+        )
 
 
 def _for_python(runtime: str, python: str, wanted: str) -> str:
