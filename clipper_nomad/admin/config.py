@@ -11,6 +11,7 @@ from clipper_nomad.protocol.environment import Reader, file_url
 
 _LISTEN = re.compile(r"fd://(?P<fd>\d+)\Z|(?P<host>[^/]+):(?P<port>\d{1,5})\Z")
 LAST_PORT = 65_535
+DEFAULT_BUNDLE_MAX_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,16 @@ class ListenAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSettings:
+    """Where bundles are kept, None: nowhere, and what a deployer is told of what runs them ("": nothing does)."""
+
+    folder: Path | None = None
+    max_bytes: int = DEFAULT_BUNDLE_MAX_BYTES
+    runtime_image: str = ""
+    cache_volume: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the admin service can be told. Each field: docs/settings.md."""
 
@@ -31,6 +42,7 @@ class Settings:
     address: ListenAddress
     token: str = field(repr=False)
     is_local: bool
+    bundles: BundleSettings
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -49,6 +61,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         token=reader.parsed("CLIPPER_TOKEN_FILE", _read_token, None, "a readable file with the admin token in it"),
         is_local=reader.flag("CLIPPER_ADMIN_LOCAL", default=False),
+        bundles=BundleSettings(
+            folder=reader.optional("CLIPPER_BUNDLES", Path, "a folder"),
+            max_bytes=reader.integer("CLIPPER_BUNDLE_MAX_BYTES", DEFAULT_BUNDLE_MAX_BYTES, least=1),
+            runtime_image=reader.text("CLIPPER_RUNTIME_IMAGE", ""),
+            cache_volume=reader.text("CLIPPER_BUNDLE_CACHE_VOLUME", ""),
+        ),
     )
     if not settings.store_url:
         reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_STORE_URL_FILE is set; expected one")

@@ -16,9 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
-from clipper_nomad.admin import clipper_api, v1_api
+from clipper_nomad.admin import bundle_api, clipper_api, v1_api
 from clipper_nomad.admin.access import errors_in_json, guard
-from clipper_nomad.admin.app import MAX_BODY_BYTES, SERVICES, Services
+from clipper_nomad.admin.app import BUNDLES, MAX_BODY_BYTES, SERVICES, Bundles, Services
+from clipper_nomad.admin.bundle_store import BundleStore
 from clipper_nomad.admin.catalog import CatalogService
 from clipper_nomad.admin.config import Settings
 from clipper_nomad.admin.frontends import FrontendCalls
@@ -68,7 +69,11 @@ class Server:
             cluster=self._settings.cluster,
             toolkit=_toolkit_version(),
         )
+        bundles = self._settings.bundles
+        store = None if bundles.folder is None else BundleStore(bundles.folder, max_bytes=bundles.max_bytes)
+        app[BUNDLES] = Bundles(bundles, store)
         app.add_routes(clipper_api.routes())
+        app.add_routes(bundle_api.routes())
         app.add_routes(v1_api.routes())
         return app
 

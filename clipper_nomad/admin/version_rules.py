@@ -155,6 +155,15 @@ def delete_version(catalog: Snapshot, request: WhichVersion, *, only_staged: boo
     )
 
 
+def let_go(catalog: Snapshot, commit: Commit) -> frozenset[str]:
+    """Return the images that no version runs from any more after `commit`."""
+    deleted: set[str] = set()
+    kept = {record.image for record in commit.put if isinstance(record, ModelVersion)}
+    for version in catalog.versions.values():
+        (deleted if field_of(version) in commit.delete else kept).add(version.image)
+    return frozenset(deleted - kept)
+
+
 def uid_reply(commit: Commit, uid: str) -> Commit:
     """Return `commit` with the answer that our own call gives: the uid, as JSON."""
     return replace(commit, reply=json.dumps({"uid": uid}))

@@ -33,6 +33,9 @@ def deploy(
     sample: Annotated[
         str | None, typer.Option("--sample", metavar="JSON", help="One input, to try the function on. Bytes in base64.")
     ] = None,
+    package: Annotated[
+        list[str] | None, typer.Option("--package", metavar="REQ", help="To install for it, as for pip; several times.")
+    ] = None,
     input_type: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +78,7 @@ def deploy(
       clipper-nomad deploy model.py:predict --name digits --sample '[0.1, 0.2]'
       clipper-nomad deploy mypackage.models:clf.predict --name digits --replicas 2
       clipper-nomad deploy texts.py:greet --name greeter --input-type strings
+      clipper-nomad deploy train.py:clf.predict --name digits --package scikit-learn==1.7.2
     """
     from clipper_nomad.cli.deploying import AppSettings, Target, check_app, deploy_target
     from clipper_nomad.cli.finding import connect, is_on_nomad, refuse_nomad_options, running_stack
@@ -95,7 +99,15 @@ def deploy(
         loaded = load_function(function)
     kind = _kind(loaded, value, input_type)
     settings = AppSettings(default_output=default_output, slo_ms=slo_ms, slo_policy=slo_policy)
-    target = Target(name=name, app=app or name, version=version, kind=kind, sample=value, replicas=replicas)
+    target = Target(
+        name=name,
+        app=app or name,
+        version=version,
+        kind=kind,
+        sample=value,
+        replicas=replicas,
+        packages=tuple(package or ()),
+    )
     with ExitStack() as showing:
         if on_nomad:
             from clipper_nomad.cli.on_nomad.deploying_there import connect_to_deploy

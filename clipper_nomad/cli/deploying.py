@@ -27,6 +27,7 @@ class Target:
     kind: str
     sample: object
     replicas: int
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ def _deploy_with_app(
         input_type=target.kind,
         version=target.version,
         num_replicas=target.replicas,
+        pkgs_to_install=target.packages,
         timeout_s=timeout_s,
         **{name: value for name, value in given.items() if value is not None},
     ).deployment
@@ -116,6 +118,7 @@ def _deploy_for_app(
         target.kind,
         function,
         num_replicas=target.replicas,
+        pkgs_to_install=target.packages,
         sample=target.sample,
         timeout_s=timeout_s,
     )

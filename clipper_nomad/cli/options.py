@@ -63,7 +63,15 @@ class Building:
 
     registry: Annotated[
         str | None,
-        typer.Option("--registry", metavar="HOST[/PATH]", help="Of images, on Nomad.  [default: CLIPPER_REGISTRY]"),
+        typer.Option(
+            "--registry",
+            metavar="HOST[/PATH]",
+            help="Of images, on Nomad; '' for this machine's. Without one models need none.  [default: CLIPPER_REGISTRY]",
+        ),
+    ] = None
+    runtime_image: Annotated[
+        str | None,
+        typer.Option("--runtime-image", metavar="IMAGE", help="What runs models that have no image of their own."),
     ] = None
     base_image: Annotated[
         str | None,
@@ -100,6 +108,20 @@ class Shape:
     redis_volume: Annotated[
         str | None,
         typer.Option("--redis-volume", metavar="NAME", help="A host volume for the store; without it, lost with its node."),
+    ] = None
+    bundle_volume: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle-volume", metavar="NAME", help="A host volume for bundles; without it, lost with admin's node."
+        ),
+    ] = None
+    bundle_cache: Annotated[
+        str | None,
+        typer.Option("--bundle-cache", metavar="NAME", help="A host volume of every client for bundles it fetched."),
+    ] = None
+    bundle_limit: Annotated[
+        int | None,
+        typer.Option("--bundle-limit", min=1, metavar="MIB", help="The most that a bundle may have.  [default: 2048]"),
     ] = None
     redis_host: Annotated[
         str | None,

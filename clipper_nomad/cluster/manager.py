@@ -21,13 +21,12 @@ from typing import Any
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
-from clipper_nomad.cluster.jobs.blueprint import Blueprint
+from clipper_nomad.cluster.jobs.blueprint import Blueprint, entry_by
 from clipper_nomad.cluster.jobs.programs import Image
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
-    EntryByAddress,
-    EntryByService,
+    BundleKeeping,
     EphemeralStorage,
     ExternalStore,
     HostStorage,
@@ -37,6 +36,7 @@ from clipper_nomad.cluster.jobs.specs import (
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.publishing import Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather
 from clipper_nomad.cluster.rollout.explain import explain
@@ -50,7 +50,6 @@ from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, ServiceNotFound, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
-from clipper_nomad.images.references import parse
 
 DEFAULT_NAMESPACE = "default"
 UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
@@ -59,7 +58,10 @@ SCALE_WITHIN_S = 300.0
 REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not worth more
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
-CONSUL_NAME = ".service.consul"
+LOST_WITH_NODE = (
+    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
+    " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
+)
 
 
 def nothing(_: RolloutEvent) -> None:
@@ -74,8 +76,11 @@ class NomadContainerManager:
     ConsulDNS(); without it Consul's HTTP API is asked (`consul_address`, or CONSUL_HTTP_ADDR). `load_balancer`: as
     FabioLoadBalancer(); without one there are no routes, and replicas find frontends through Consul. `namespace`: Nomad's.
 
-    `registry`: where images are pushed to and pulled from; without one they are this machine's, which must then be the only
-    Nomad client. `base_image`, `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
+    `registry`: where images are pushed to and pulled from; "" keeps them on this machine's Docker, which must then be the
+    only Nomad client's. Without one (None, and no CLIPPER_REGISTRY) no image of a model is built: its bundle goes to admin,
+    with its packages, and `runtime_image` runs it, or the one that the cluster was brought up with. `bundle_volume`: a host
+    volume for bundles, `bundle_cache` one of every client, `bundle_limit_mb`: the most that one may have. `base_image`,
+    `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
     data; without one they are lost with their node. `encrypted`: the model channel. `images`, `progress`: replace what
     builds, and hear of rollouts. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
     """
@@ -101,6 +106,10 @@ class NomadContainerManager:
         redis_image: str = "redis:7-alpine",
         redis_volume: str | None = None,
         redis_password: str | None = None,
+        runtime_image: str | None = None,
+        bundle_volume: str | None = None,
+        bundle_cache: str | None = None,
+        bundle_limit_mb: int = 2048,
         encrypted: bool = True,
         rpc_mode: str = "auto",
         placement: Placement | None = None,
@@ -147,12 +156,26 @@ class NomadContainerManager:
             redis_image=Image(reference=redis_image),
             redis_storage=EphemeralStorage() if redis_volume is None else HostStorage(volume=redis_volume),
             tcp_port=int(load_balancer.tcp().rpartition(":")[2]) if load_balancer is not None else None,
-            entry=_entry(load_balancer),
+            entry=entry_by(None if load_balancer is None else load_balancer.tcp()),
             rpc_mode=rpc_mode,
             encrypted=encrypted,
+            bundles=BundleKeeping(
+                storage=EphemeralStorage() if bundle_volume is None else HostStorage(volume=bundle_volume),
+                cache_volume=bundle_cache,
+                max_mb=bundle_limit_mb,
+            ),
         )
-        registry = environ.get("CLIPPER_REGISTRY", "") if registry is None else registry
-        self._images = images or ImageSet(registry=registry, base=base_image, network=build_network)
+        registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
+        self._publishing = Publishing(
+            self.names,
+            images=images or ImageSet(registry=registry, base=base_image, network=build_network),
+            runtime_image=runtime_image or "",
+            nomad=self.nomad,
+            placement=place,
+            secrets=self._secrets,
+            admin=self.get_admin_addr,
+            token=self.get_admin_token,
+        )
         self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
@@ -189,6 +212,8 @@ class NomadContainerManager:
             admin_image=mgmt_frontend_image, frontend_image=query_frontend_image, frontends=num_frontend_replicas
         )
         self.check(specs)
+        if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
+            self.logger.warning(LOST_WITH_NODE)
         self._known = self._secrets.ensure(store_password=self._redis_password)
         first, *others = specs  # the store, whose absence would only make the others wait for it
         self._roll_out([first])
@@ -198,9 +223,10 @@ class NomadContainerManager:
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
         """Return what the parts are made from, the store first. Raises: InvalidSpec, InvalidName, ImageError."""
         return self.blueprint.parts(
-            admin=Image(reference=admin_image or str(self._images.find(Part.ADMIN))),
-            frontend=Image(reference=frontend_image or str(self._images.find(Part.FRONTEND))),
+            admin=self._publishing.part(Part.ADMIN, admin_image),
+            frontend=self._publishing.part(Part.FRONTEND, frontend_image),
             frontends=frontends,
+            runtime=self._publishing.runtime(has_images=not (admin_image and frontend_image)),
         )
 
     def check(self, specs: Iterable[JobSpec]) -> None:
@@ -255,20 +281,18 @@ class NomadContainerManager:
         container_registry: str | None = None,
         pkgs_to_install: Sequence[str] | None = None,
     ) -> str:
-        """Build a model's image, push it, and return its name by digest. Raises: ImageError."""
-        self.names.model_job(name, version)  # a name that cannot be deployed is refused before anything is built
-        if container_registry is not None:
-            self._images = self._images.with_registry(container_registry)
-        base = "" if base_image == "default" else base_image
-        return str(
-            self._images.build_model(
-                self.cluster_name, name, version, bundle, packages=tuple(pkgs_to_install or ()), base=base
-            )
+        """Build and push a model's image, or send its bundle to admin, and return what to deploy.
+
+        Raises: ImageError. BundleError, AdminRefused, AdminUnreachable: of a bundle.
+        """
+        packages = tuple(pkgs_to_install or ())
+        return self._publishing.publish(
+            name, version, bundle, base=base_image, registry=container_registry, packages=packages
         )
 
     def withdraw_bundle(self, image: str) -> None:
-        """Take the image's name away from this machine; in a registry it stays, where only its digest finds it."""
-        self._images.forget(parse(image))
+        """Take away what was published: an image's name here (its registry keeps it), or a bundle from admin's disk."""
+        self._publishing.withdraw(image)
 
     def make_channel_key(self, name: str, version: str) -> str:
         """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
@@ -286,7 +310,7 @@ class NomadContainerManager:
             version,
             uid=uid,
             input_type=input_type,
-            image=Image(reference=image),
+            program=self._publishing.program(image, self.names.model_job(name, version)),
             replicas=num_replicas,
             server_key=self._connected.curve_public,
         )
@@ -452,16 +476,6 @@ def _at_once(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:  # 
         return [work(item) for item in items]
     with ThreadPoolExecutor(max_workers=min(16, len(items))) as pool:
         return list(pool.map(work, items))
-
-
-def _entry(balancer: LoadBalancer | None) -> EntryByAddress | EntryByService:
-    """Return where replicas first dial."""
-    if balancer is None:
-        return EntryByService()
-    host, _, port = balancer.tcp().rpartition(":")
-    if host.endswith(CONSUL_NAME):  # Nomad looks it up for the container, which then needs no DNS of Consul's
-        return EntryByService(service=host.removesuffix(CONSUL_NAME), port=int(port))
-    return EntryByAddress(host=host.strip("[]"), port=int(port))
 
 
 def _answers(host: str, port: int) -> bool:

@@ -258,6 +258,11 @@ class NomadApi:
         """Return the stubs of all clients, with NodeResources and ReservedResources."""
         return list(self._json("nodes", params={"resources": "true"}) or ())
 
+    def node(self, node_id: str) -> Json:
+        """Return a client whole, with its Attributes."""
+        found: Json = self._json("node", node_id)
+        return found
+
     def all_allocations(self) -> list[Json]:
         """Return the stubs of the allocations of all namespaces that this token may see, with AllocatedResources."""
         return list(self._json("allocations", params={"resources": "true", "task_states": "false", "namespace": "*"}) or ())

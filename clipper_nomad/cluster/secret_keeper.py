@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from clipper_nomad.cluster.jobs.task_files import ADMIN_TOKEN, CURVE_SECRET, STORE_PASSWORD
+from clipper_nomad.cluster.jobs.task_files import ADMIN_TOKEN, BUNDLE_TOKEN, CURVE_SECRET, STORE_PASSWORD
 from clipper_nomad.cluster.names import ClusterNames, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.errors import NomadConflict
@@ -69,6 +69,10 @@ class SecretKeeper:
     def ensure_model_key(self, job: str) -> str:
         """Return the public key of a model version's replicas; the pair is made unless its job has one."""
         return _public_of(self._settled(job, CURVE_SECRET, _new_secret_key))
+
+    def keep_bundle_token(self, job: str, token: str) -> None:
+        """Let the replicas of a model version have what opens their bundle."""
+        self._put(job, {BUNDLE_TOKEN: token})
 
     def forget_model_key(self, job: str) -> None:
         """Delete a model version's key; one that is not there is no error."""

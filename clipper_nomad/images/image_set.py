@@ -34,20 +34,22 @@ def default_base(python: str) -> str:
 class ImageSet:
     """Builds, names and pushes images.
 
-    `registry`: host[:port][/path]; "" keeps images on this Docker daemon. `base`: an image with Python of the minor
+    `registry`: host[:port][/path]; "" keeps images on this Docker daemon, and so does None, for the parts: then no images
+    of models are wanted (`builds_models`). `base`: an image with Python of the minor
     version `python`, its venv module, and a shell. `network`: the builder's, as `docker build --network`.
     """
 
     def __init__(
         self,
         *,
-        registry: str = "",
+        registry: str | None = "",
         python: str = "",
         base: str = "",
         network: str | None = None,
         progress: Progress = nothing,
     ) -> None:
-        self._registry = registry
+        self.builds_models = registry is not None
+        self._registry = registry or ""
         self._python = python or this_python()
         self._base = base or default_base(self._python)
         self._network = network
@@ -160,5 +162,9 @@ class ImageSet:
             self._docker = DockerImages()
         return self._docker
 
+    def say(self, what: str, line: str) -> None:
+        """Tell whoever listens how far something is."""
+        self._progress(what, line)
+
     def _say(self, reference: Reference, line: str) -> None:
-        self._progress(str(reference), line)
+        self.say(str(reference), line)

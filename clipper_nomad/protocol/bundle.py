@@ -2,6 +2,7 @@
 
     manifest.json    this module's Manifest; its SHA-256 is the bundle's digest
     func.pkl         the closure (cloudpickle), in Clipper's place
+    wheels/          packages to install beside it, if it brings any; gone once they are installed
     …                whatever else the deployer put beside it
 
 The manifest holds the SHA-256 of every other file, so the digest stands for the whole folder. deployers/ write bundles,
@@ -22,6 +23,7 @@ from clipper_nomad.protocol.datatypes import input_type
 
 MANIFEST_NAME = "manifest.json"
 CLOSURE_NAME = "func.pkl"
+WHEELS_NAME = "wheels"
 FORMAT = 1
 
 
@@ -58,15 +60,20 @@ def python_minor() -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write the manifest of `folder` and return the bundle's digest, "sha256-…"."""
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
-    (folder / MANIFEST_NAME).write_text(text)
-    return _digest(text.encode())
+    text = manifest_bytes(manifest)
+    (folder / MANIFEST_NAME).write_bytes(text)
+    return manifest_digest(text)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return the content of a manifest's file."""
+    return json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
 
 
 def file_digests(folder: Path) -> dict[str, str]:
     """Return path → SHA-256 of every file in `folder` but the manifest, paths relative and with '/'."""
     return {
-        path.relative_to(folder).as_posix(): _file_digest(path)
+        path.relative_to(folder).as_posix(): file_digest(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST_NAME
     }
@@ -88,13 +95,13 @@ def read_manifest(folder: Path, *, digest: str | None = None) -> Manifest:
         raise DamagedBundle(f"{folder} holds no readable {MANIFEST_NAME}: `files` is no object")
     if manifest.format != FORMAT:
         raise DamagedBundle(f"bundle format {manifest.format} is not known; this toolkit reads {FORMAT}")
-    if digest is not None and digest != _digest(raw):
-        raise DamagedBundle(f"the bundle in {folder} is {_digest(raw)}; {digest} was deployed")
+    if digest is not None and digest != manifest_digest(raw):
+        raise DamagedBundle(f"the bundle in {folder} is {manifest_digest(raw)}; {digest} was deployed")
     found = file_digests(folder)
-    if found != dict(manifest.files):
-        changed = sorted(
-            name for name in found.keys() | manifest.files.keys() if found.get(name) != manifest.files.get(name)
-        )
+    has_wheels = (folder / WHEELS_NAME).exists()
+    wanted = {path: sha for path, sha in manifest.files.items() if has_wheels or not path.startswith(f"{WHEELS_NAME}/")}
+    if found != wanted:
+        changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         raise DamagedBundle(f"files of the bundle are missing, added or changed: {', '.join(changed)}")
     return manifest
 
@@ -108,10 +115,12 @@ def check_python(manifest: Manifest) -> None:
         )
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # in pieces: a model may be gigabytes
 
 
-def _digest(manifest_text: bytes) -> str:
+def manifest_digest(manifest_text: bytes) -> str:
+    """Return the digest of the bundle whose manifest this is."""
     return "sha256-" + hashlib.sha256(manifest_text).hexdigest()

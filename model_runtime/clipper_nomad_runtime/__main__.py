@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import signal
 import sys
 import threading
+from pathlib import Path
 
 from clipper_nomad.protocol.environment import SettingsError
 from clipper_nomad.protocol.log_lines import log_to_stderr
-from clipper_nomad_runtime.config import read_settings
+from clipper_nomad_runtime.config import BundleSource, read_settings
 from clipper_nomad_runtime.server import Server
 from clipper_nomad_runtime.stopping import Exit
 
 LEAVE_S = 3.0  # for exit handlers and threads of the model
+
+log = logging.getLogger("clipper_nomad_runtime")
 
 
 def main() -> None:
@@ -26,12 +31,36 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what the model prints is not lost if it dies
     log_to_stderr("clipper_nomad_runtime")
+    if settings.source is not None:
+        _prepare(settings.source, settings.ready_file)
     ending = Server(settings).run()
     # A thread of the model that never ends would keep this process from ending.
     last_resort = threading.Timer(LEAVE_S, os._exit, [int(ending)])
     last_resort.daemon = True
     last_resort.start()
     raise SystemExit(ending)
+
+
+def _prepare(source: BundleSource, ready_file: Path | None) -> None:
+    """Get the bundle and its packages; with packages go on as a new process, in which nothing is imported yet."""
+    # Imported only if asked for: an HTTP client is nothing that a model needs.
+    from clipper_nomad_runtime.bundle_source import NotFetched, bring  # noqa: PLC0415
+    from clipper_nomad_runtime.packages import NotInstalled, install, with_packages  # noqa: PLC0415
+
+    for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container ignores what it does not handle
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    try:
+        bring(source)
+        packages = install(source.folder)
+    except (NotFetched, NotInstalled) as exc:
+        log.error("there is no bundle to run", extra={"reason": str(exc)})  # noqa: TRY400  # no bug of ours
+        raise SystemExit(Exit.FETCH) from None
+    if packages is not None:
+        environment = with_packages(packages, os.environ)
+        del environment["CLIPPER_BUNDLE_ADDRESS_FILE"]  # it is here
+        os.execve(sys.executable, [sys.executable, "-m", "clipper_nomad_runtime"], environment)  # noqa: S606  # no shell
 
 
 if __name__ == "__main__":

@@ -29,8 +29,25 @@ class MetricsAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSource:
+    """Where the bundle `digest` comes from, to be unpacked at `folder`.
+
+    `addresses`: a file with URLs of admin, separated by commas. `cache`: a folder that survives allocations, or None.
+    """
+
+    digest: str
+    folder: Path
+    addresses: Path
+    token: Path
+    cache: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What this process was told. `input_type` and `digest` are None where the bundle's own stand."""
+    """What this process was told.
+
+    `input_type` and `digest` are None where the bundle's own stand, `source` where the bundle is here.
+    """
 
     model: str
     version: str
@@ -38,6 +55,7 @@ class Settings:
     replica: str
     bundle: Path
     digest: str | None
+    source: BundleSource | None
     input_type: InputType | None
     frontends: tuple[str, ...]
     rpc_mode: Mode
@@ -60,6 +78,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         replica=reader.text("CLIPPER_REPLICA_ID", secrets.token_hex(4)),
         bundle=reader.parsed("CLIPPER_MODEL_PATH", Path, None, "the folder of a bundle"),
         digest=reader.optional("CLIPPER_MODEL_DIGEST", str, "a digest"),
+        source=_source(reader),
         input_type=reader.optional(
             "CLIPPER_INPUT_TYPE",
             lambda word: input_type(word.strip().lower()),
@@ -93,6 +112,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         reader.refuse("one of CLIPPER_CURVE_SERVER_KEY and CLIPPER_CURVE_SECRET_FILE is set; expected both, or none")
     reader.check()
     return settings
+
+
+def _source(reader: Reader) -> BundleSource | None:
+    addresses = reader.optional("CLIPPER_BUNDLE_ADDRESS_FILE", Path, "a file")
+    if addresses is None:
+        return None
+    return BundleSource(
+        digest=reader.text("CLIPPER_MODEL_DIGEST"),
+        folder=reader.parsed("CLIPPER_MODEL_PATH", Path, None, "the folder of a bundle"),
+        addresses=addresses,
+        token=reader.parsed("CLIPPER_BUNDLE_TOKEN_FILE", Path, None, "a file"),
+        cache=reader.optional("CLIPPER_BUNDLE_CACHE", Path, "a folder"),
+    )
 
 
 def _default_frontend(reader: Reader) -> str:

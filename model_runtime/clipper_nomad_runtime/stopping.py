@@ -25,6 +25,7 @@ class Exit(enum.IntEnum):
     SETTINGS = 2
     IMPORT = 3  # an import of the model is missing
     BUNDLE = 4  # damaged, or for another Python
+    FETCH = 5  # the bundle, or a package of it, could not be had
 
 
 class StopRequest:

@@ -23,10 +23,12 @@ CLUSTER = "test"
 class AdminServer:
     """One admin process on a port of its own, which stays the same over restarts."""
 
-    def __init__(self, store: StoreServer, folder: Path, *, is_local: bool = True) -> None:
+    def __init__(self, store: StoreServer, folder: Path, *, is_local: bool = True, **settings: object) -> None:
+        """`settings` are environment variables without CLIPPER_."""
         self._store = store
         self._folder = folder
         self._is_local = is_local
+        self._settings = {f"CLIPPER_{name}": str(value) for name, value in settings.items()}
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.token_file = folder / "token"
@@ -48,6 +50,7 @@ class AdminServer:
             "CLIPPER_ADMIN_ADDRESS": f"fd://{listener}",
             "CLIPPER_TOKEN_FILE": str(self.token_file),
             "CLIPPER_ADMIN_LOCAL": str(self._is_local).lower(),
+            **self._settings,
         }
         self.process = _run("clipper_nomad.admin", settings, self.log, listener)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image, RegistryLogin
+from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, NetworkMode, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
@@ -115,11 +115,8 @@ CASES: dict[str, JobSpec] = {
     ),
     "model/bundle": replace(
         PLAIN_MODEL,
-        program=BundleArtifact(
-            runtime=image("runtime-py311"),
-            url="http://fabio.example.org:9999/clipper-admin/bundles/sha256-00.tar.gz",
-            checksum=f"sha256:{'0123456789abcdef' * 4}",
-            digest=f"sha256-{'0123456789abcdef' * 4}",
+        program=StoredBundle(
+            runtime=image("runtime-py311"), digest=f"sha256-{'0123456789abcdef' * 4}", cache_volume="bundle-cache"
         ),
         entry=EntryByService(service="fabio", port=7000),
     ),

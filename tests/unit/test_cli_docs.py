@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs/cli.md").read_text(encoding="utf-8")
 BEFORE, *SECTIONS = re.split(r"^## ", PAGE, flags=re.MULTILINE)
 PLACE = {"--cluster", "--local", "--nomad", "--consul", "--fabio", "--namespace"}
-IMAGES = {"--registry", "--base-image", "--build-network"}
+IMAGES = {"--registry", "--runtime-image", "--base-image", "--build-network"}
 OF_SEVERAL = {*PLACE, *IMAGES, "--json"}  # described once, before the verbs
 Verb = Callable[..., None]
 

@@ -142,6 +142,7 @@ def test_consul_and_docker_are_judged() -> None:
     assert verdicts.consul_verdict(URL, version="1.21", leader="").level == "problem"
     assert verdicts.docker_verdict(None).level == "well"
     assert verdicts.docker_verdict(ClipperException("no Docker", hint="old")).fix.startswith("Needed to build")
+    assert verdicts.docker_verdict(ClipperException("no Docker"), is_needed=False).level == "doubt"
 
 
 def test_a_verdict_is_shown_with_its_area_once_and_why_and_fix_below() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from clipper_nomad.cluster.jobs.checks import MAX_TEXT
-from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
+    BundleKeeping,
     EntryByAddress,
     EntryByService,
     EphemeralStorage,
@@ -52,7 +53,7 @@ def test_all_that_is_wrong_is_said_at_once_and_for_which_job() -> None:
         ({"uid": "a b"}, "uid: 'a b'"),
         ({"rpc_mode": "fast"}, "rpc_mode: 'fast'; expected one of auto, direct, proxy"),
         ({"curve_server_key": "short"}, "curve_server_key: 'short'; expected a public key: 40 characters of Z85"),
-        ({"program": "image:1"}, "program: 'image:1'; expected Image or BundleArtifact"),
+        ({"program": "image:1"}, "program: 'image:1'; expected Image or StoredBundle"),
         ({"entry": "fabio:7000"}, "entry: 'fabio:7000'; expected EntryByAddress or EntryByService"),
         ({"env": [("A", "1")]}, "env: [('A', '1')]; expected a mapping"),
         ({"env": {"A": 1}}, "env.A: 1; expected a text"),
@@ -105,11 +106,10 @@ def test_a_field_that_is_wrong_is_named_with_what_was_expected(changes: dict[str
         (lambda: EntryByAddress(host="", port=0), "port: 0; expected an integer of at least 1 and at most 65535"),
         (lambda: EntryByService(service='" }}'), "expected the name of a service in Consul"),
         (lambda: Image(reference="a b"), "reference: 'a b'; expected registry/name@sha256"),
-        (
-            lambda: BundleArtifact(runtime=image("r"), url="http://u:p@h/b", checksum="sha256:" + "0" * 64, digest="d"),
-            "url: it holds a user or a password",
-        ),
-        (lambda: BundleArtifact(runtime=image("r"), url="h/b", checksum="md5:0", digest="d"), "checksum: 'md5:0'"),
+        (lambda: StoredBundle(runtime=image("r"), digest="md5-0"), "digest: 'md5-0'; expected sha256- and 64"),
+        (lambda: StoredBundle(runtime="r", digest=f"sha256-{'0' * 64}"), "runtime: 'r'; expected Image"),  # type: ignore[arg-type]  # what a caller may give
+        (lambda: BundleKeeping(max_mb=0), "max_mb: 0; expected an integer of at least 1"),
+        (lambda: BundleKeeping(cache_volume="/srv"), "source: '/srv'; expected the name of a host volume"),
         (lambda: RedisJob(cluster=ClusterNames(), toolkit="1", image=image("r"), storage=None), "storage: None"),  # type: ignore[arg-type]  # the same
     ],
 )

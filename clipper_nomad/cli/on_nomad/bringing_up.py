@@ -23,19 +23,20 @@ SERVES_WITHIN_S = 60.0  # Fabio asks Consul every second
 LOOK_EVERY_S = 0.25
 
 
-def image_lines(board: Board) -> ImageLines:
+def image_lines(board: Board, row: str = "image") -> ImageLines:
     """Return what shows a builder's lines: the newest one of each image."""
 
     def said(image: str, line: str) -> None:
         name = image.partition("@")[0].rpartition("/")[2]
         if line.strip():
-            board.show("image", f"{name.removeprefix('clipper-nomad-')}: {' '.join(line.split())[:100]}")
+            board.show(row, f"{name.removeprefix('clipper-nomad-')}: {' '.join(line.split())[:100]}")
 
     return said
 
 
 def bring_up(output: Output, where: Where, shape: Shape, building: Building, *, frontends: int | None, builds: bool) -> None:
     """Bring the cluster up, or see that it is up as it is wanted. Raises: as NomadContainerManager.start_clipper."""
+    output.show_warnings_of("clipper_nomad")
     began = time.monotonic()
     became: dict[str, str] = {}
     names = part_names(new_manager(where, shape, building).names)

@@ -23,4 +23,4 @@ def connect_to_deploy(output: Output, where: Where, building: Building, *, rpc_m
         board.show("model", rollout_line(event))
 
     output.show_warnings_of("clipper_nomad")
-    return connected(where, building, rpc_mode=rpc_mode, events=told, image_lines=image_lines(board))
+    return connected(where, building, rpc_mode=rpc_mode, events=told, image_lines=image_lines(board, "publish"))

@@ -143,10 +143,11 @@ def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
 
 
 def _images(building: Building, *, clients: int) -> Iterator[Verdict]:
+    registry = registry_of(building)
     try:
         DockerImages()
     except ClipperException as exc:
-        yield verdicts.docker_verdict(exc)
+        yield verdicts.docker_verdict(exc, is_needed=registry is not None)
         return
     yield verdicts.docker_verdict(None)
     images, missing = image_set(building), {}
@@ -155,4 +156,4 @@ def _images(building: Building, *, clients: int) -> Iterator[Verdict]:
             images.find(part)
         except ClipperException as exc:
             missing[str(part)] = exc.msg
-    yield verdicts.registry_verdict(registry_of(building), missing, clients=clients)
+    yield verdicts.registry_verdict(registry or "", missing, clients=clients)

@@ -63,6 +63,10 @@ def new_manager(
         redis_password=os.environ.get(REDIS_PASSWORD) if shape.redis_host else None,
         redis_image=shape.redis_image or "redis:7-alpine",
         redis_volume=shape.redis_volume,
+        runtime_image=building.runtime_image,
+        bundle_volume=shape.bundle_volume,
+        bundle_cache=shape.bundle_cache,
+        bundle_limit_mb=shape.bundle_limit or 2048,
         namespace=where.namespace,
         consul_address=where.consul,
         encrypted=not shape.no_encryption,
@@ -85,9 +89,9 @@ def image_set(building: Building, *, progress: ImageLines = _no_lines) -> ImageS
     )
 
 
-def registry_of(building: Building) -> str:
-    """Return --registry, or CLIPPER_REGISTRY; "" where images are those of this machine's Docker."""
-    return os.environ.get(REGISTRY, "") if building.registry is None else building.registry
+def registry_of(building: Building) -> str | None:
+    """Return --registry, or CLIPPER_REGISTRY; "": images are this machine's; None: so are the parts', models have none."""
+    return os.environ.get(REGISTRY) or None if building.registry is None else building.registry
 
 
 def found_manager(
@@ -101,8 +105,6 @@ def found_manager(
     """Return the connected manager of a cluster that runs, as it was brought up. Raises: ClipperException: it does not."""
     settings = running_settings(where)
     building = building or Building()
-    if building.registry is None and REGISTRY not in os.environ:
-        building = Building(registry=settings.registry, base_image=building.base_image, build_network=building.build_network)
     shape = Shape(
         no_fabio=settings.tcp_port is None,
         tcp_port=settings.tcp_port,

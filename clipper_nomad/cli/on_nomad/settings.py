@@ -16,10 +16,9 @@ ENCRYPTED = "CLIPPER_CURVE_SECRET_FILE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`tcp_port` None: no Fabio. `registry`: "" where images are the Docker host's own."""
+    """`tcp_port` None: no Fabio."""
 
     tcp_port: int | None
-    registry: str
     datacenters: tuple[str, ...]
     node_pool: str | None
     encrypted: bool
@@ -35,7 +34,6 @@ def read_settings(job: Json, names: ClusterNames) -> Settings:
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
     return Settings(
         tcp_port=int(ports[0]) if ports else None,
-        registry=str(task["Config"]["image"]).rpartition("/")[0],
         datacenters=tuple(job.get("Datacenters") or ()),
         node_pool=job.get("NodePool"),
         encrypted=ENCRYPTED in (task.get("Env") or {}),

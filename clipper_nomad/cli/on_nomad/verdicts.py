@@ -214,10 +214,13 @@ def exposed_fabio_verdict(host: str, admin_port: int) -> Verdict | None:
     )
 
 
-def docker_verdict(error: ClipperException | None) -> Verdict:
-    """Judge Docker on this machine, which builds images."""
+def docker_verdict(error: ClipperException | None, *, is_needed: bool = True) -> Verdict:
+    """Judge Docker on this machine, which builds images. `is_needed`: those of models too."""
     if error is None:
         return well("Docker", "answers here: images can be built")
+    if not is_needed:
+        fix = "Needed to build images, and for `up`; models are deployed without, as no registry is named."
+        return failed("Docker", error, level="doubt", fix=fix)
     return failed("Docker", error, fix="Needed to build and push images, and to deploy: start Docker, or set DOCKER_HOST.")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
+    BundleKeeping,
     Entry,
+    EntryByAddress,
     EntryByService,
     EphemeralStorage,
     FrontendJob,
@@ -20,6 +22,8 @@ from clipper_nomad.cluster.jobs.specs import (
     StoreOfCluster,
 )
 from clipper_nomad.cluster.names import ClusterNames
+
+CONSUL_NAME = ".service.consul"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +46,13 @@ class Blueprint:
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     encrypted: bool = True
+    bundles: BundleKeeping = field(default_factory=BundleKeeping)
 
-    def parts(self, *, admin: Image, frontend: Image, frontends: int = 1) -> list[JobSpec]:
-        """Return the jobs of the parts, the store first, if it is the cluster's own. Raises: InvalidSpec."""
+    def parts(self, *, admin: Image, frontend: Image, frontends: int = 1, runtime: Image | None = None) -> list[JobSpec]:
+        """Return the jobs of the parts, the store first, if it is the cluster's own. `runtime`: of bundles.
+
+        Raises: InvalidSpec.
+        """
         redis = RedisJob(
             cluster=self.names,
             toolkit=self.toolkit,
@@ -62,6 +70,7 @@ class Blueprint:
                 image=admin,
                 store=self.store,
                 has_route=self.tcp_port is not None,
+                bundles=replace(self.bundles, runtime=runtime),
             ),
             FrontendJob(
                 cluster=self.names,
@@ -78,7 +87,15 @@ class Blueprint:
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
 
     def model(
-        self, name: str, version: str, *, uid: str, input_type: str, image: Image, replicas: int, server_key: str
+        self,
+        name: str,
+        version: str,
+        *,
+        uid: str,
+        input_type: str,
+        program: Image | StoredBundle,
+        replicas: int,
+        server_key: str,
     ) -> ModelJob:
         """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
         return ModelJob(
@@ -91,9 +108,19 @@ class Blueprint:
             version=version,
             uid=uid,
             input_type=input_type,
-            program=image,
+            program=program,
             replicas=replicas,
             entry=self.entry,
             rpc_mode=self.rpc_mode,
             curve_server_key=server_key if self.encrypted else None,
         )
+
+
+def entry_by(address: str | None) -> EntryByAddress | EntryByService:
+    """Return where replicas first dial. `address`: host:port of a load balancer's TCP listener, None without one."""
+    if address is None:
+        return EntryByService()
+    host, _, port = address.rpartition(":")
+    if host.endswith(CONSUL_NAME):  # Nomad looks it up for the container, which then needs no DNS of Consul's
+        return EntryByService(service=host.removesuffix(CONSUL_NAME), port=int(port))
+    return EntryByAddress(host=host.strip("[]"), port=int(port))

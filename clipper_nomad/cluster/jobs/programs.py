@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from clipper_nomad.cluster.jobs.checks import Checker
+from clipper_nomad.protocol.bundle_store import DIGEST
 
 _REFERENCE = re.compile(r"[a-z0-9][\w.\-:/]*(@sha256:[0-9a-f]{64})?", re.ASCII | re.IGNORECASE)
-_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +45,19 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BundleArtifact:
-    """A packed model, fetched by Nomad before the task starts, for a generic runtime image.
+class StoredBundle:
+    """A packed model that admin keeps; a replica fetches it when it starts, into a generic runtime image.
 
-    `url` is one that stays right when admin moves (Fabio's). What it must not hold is a password: jobs can be read by
-    whoever may read jobs. `checksum` is of the archive that is fetched, `digest` the bundle's own.
+    Where admin is comes from Consul; the token that opens it is item `bundle_token` of the job's Variable. `cache_volume`: a
+    host volume of the clients, writable by the image's user, in which fetched archives stay.
     """
 
     runtime: Image
-    url: str
-    checksum: str
     digest: str
+    cache_volume: str | None = None
 
     def __post_init__(self) -> None:
         checker = Checker("A bundle")
-        if checker.text("url", self.url):
-            parts = urlsplit(self.url)
-            if parts.scheme not in {"http", "https", "s3", "file"}:
-                checker.refuse("url", f"{self.url!r}; expected http://, https://, s3:// or file://")
-            if parts.username is not None or parts.password is not None:
-                checker.refuse("url", "it holds a user or a password; a jobspec is no place for secrets")
-        checker.matching("checksum", self.checksum, _SHA256, "sha256: and 64 hexadecimal digits")
-        checker.text("digest", self.digest)
+        checker.instance("runtime", self.runtime, Image)
+        checker.matching("digest", self.digest, DIGEST, "sha256- and 64 hexadecimal digits")
         checker.check()

@@ -17,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from clipper_nomad.cluster.jobs import task_files
 from clipper_nomad.cluster.jobs.hcl import AtRunTime, Hcl, HclValue, Name, aligned, hcl
-from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, NetworkMode
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
@@ -38,6 +38,7 @@ MIRROR = "/alloc/data/catalog.json"  # the part of the allocation that ephemeral
 OPEN_FILES = "1048576:1048576"  # Fabio ends when accepting a TCP connection fails, and each model channel takes two of them
 READY_FILE = f"{LOCAL}/ready"
 BUNDLE = f"{LOCAL}/bundle"
+BUNDLE_CACHE = "/bundle-cache"
 KILL_MARGIN_S = 15  # between the end of a drain and SIGKILL
 Values = dict[str, Any]  # what a template is given: HclValues, and lists of small dataclasses of them
 
@@ -79,11 +80,23 @@ def _(spec: AdminJob) -> tuple[str, Values]:
         "CLIPPER_STORE_URL_FILE": store.path,
         "CLIPPER_TOKEN_FILE": token.path,
     }
+    bundles, volumes, folder = spec.bundles, spec.volumes, "/bundles"
+    disk_mb: int | None = None
+    if isinstance(bundles.storage, HostStorage):
+        volumes = (HostVolume(source=bundles.storage.volume, path=folder), *volumes)
+    else:
+        folder, disk_mb = "/alloc/data/bundles", bundles.storage.size_mb
+    env |= {"CLIPPER_BUNDLES": folder, "CLIPPER_BUNDLE_MAX_BYTES": str(bundles.max_mb * 1024**2)}
+    if bundles.runtime is not None:
+        env["CLIPPER_RUNTIME_IMAGE"] = bundles.runtime.reference
+    if bundles.cache_volume is not None:
+        env["CLIPPER_BUNDLE_CACHE_VOLUME"] = bundles.cache_volume
     return "admin.nomad.hcl.j2", {
         "meta": _named(spec.cluster.meta(Kind.ADMIN, toolkit=spec.toolkit)),
         "description": f"Admin service of the cluster {spec.cluster.cluster}: the only writer of its store.",
         **_program(spec, spec.image, ports=["http"], files=[store, token], env=env),
-        **_volumes(spec.volumes),
+        **_volumes(volumes),
+        "disk_mb": disk_mb,
         "service": spec.cluster.admin_service,
         "tags": ["clipper", "mgmt", *([spec.cluster.admin_tag] if spec.has_route else [])],
     }
@@ -152,19 +165,24 @@ def _(spec: ModelJob) -> tuple[str, Values]:
         comment = "This version's own key: the frontends know its public half, and give it this version's queries only."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))
         env |= {"CLIPPER_CURVE_SECRET_FILE": files[-1].path, "CLIPPER_CURVE_SERVER_KEY": spec.curve_server_key}
-    artifact: Values | None = None
-    image = spec.program if isinstance(spec.program, Image) else spec.program.runtime
-    if isinstance(spec.program, BundleArtifact):
-        env |= {"CLIPPER_MODEL_PATH": BUNDLE, "CLIPPER_MODEL_DIGEST": spec.program.digest}
-        # `local/`, not `/local`: destinations are relative to the task's folder
-        artifact = {"source": spec.program.url, "checksum": spec.program.checksum, "destination": BUNDLE.lstrip("/")}
+    image, volumes = spec.program, spec.volumes
+    if isinstance(image, StoredBundle):
+        comment = "What opens this version's bundle and nothing else of admin's."
+        token = task_files.secret(task_files.BUNDLE_TOKEN, job=spec.job_id, comment=comment)
+        addresses = task_files.bundle_addresses(spec.cluster)
+        files += [addresses, token]
+        env |= {"CLIPPER_MODEL_PATH": BUNDLE, "CLIPPER_MODEL_DIGEST": image.digest}
+        env |= {"CLIPPER_BUNDLE_ADDRESS_FILE": addresses.path, "CLIPPER_BUNDLE_TOKEN_FILE": token.path}
+        if image.cache_volume is not None:
+            volumes = (HostVolume(source=image.cache_volume, path=BUNDLE_CACHE), *volumes)
+            env["CLIPPER_BUNDLE_CACHE"] = BUNDLE_CACHE
+        image = image.runtime
     meta = spec.cluster.model_meta(spec.model, spec.version, uid=spec.uid, toolkit=spec.toolkit)
     return "model.nomad.hcl.j2", {
         "meta": _named(meta),
         "description": f"Replicas of the model {spec.model}, version {spec.version}, of the cluster {spec.cluster.cluster}.",
         **_program(spec, image, ports=["metrics"], files=files, env=env),
-        **_volumes(spec.volumes),
-        "artifact": artifact,
+        **_volumes(volumes),
         "count": spec.replicas,
         "max_replicas": spec.max_replicas,
         "service": spec.job_id,
@@ -211,7 +229,6 @@ def _common(spec: JobSpec) -> Values:
         "memory": resources.memory_mb,
         "memory_max": resources.memory_max_mb,
         "gpus": resources.gpus,
-        "artifact": None,
     }
 
 

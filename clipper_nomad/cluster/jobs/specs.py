@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from clipper_nomad.cluster.jobs.checks import Checker
-from clipper_nomad.cluster.jobs.programs import BundleArtifact, Image
+from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, Network, Options, Placement, Resources
 from clipper_nomad.cluster.names import DEFAULT_TCP_PORT, ClusterNames
 from clipper_nomad.protocol.datatypes import input_type
@@ -24,8 +24,12 @@ FABIO_ADMIN_PORT = 9998  # Fabio's default, on loopback here
 
 # What each job sets in its task's environment. An `env` of the user's that names one of them is refused.
 ADMIN_ENV = frozenset(
-    {"CLIPPER_CLUSTER", "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_ADMIN_ADDRESS", "CLIPPER_TOKEN_FILE"}
-)
+    {
+        "CLIPPER_CLUSTER", "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_ADMIN_ADDRESS", "CLIPPER_TOKEN_FILE",
+        "CLIPPER_BUNDLES", "CLIPPER_BUNDLE_MAX_BYTES", "CLIPPER_RUNTIME_IMAGE",
+        "CLIPPER_BUNDLE_CACHE_VOLUME",
+    }
+)  # fmt: skip
 FRONTEND_ENV = frozenset(
     {
         "CLIPPER_CLUSTER", "CLIPPER_FRONTEND_ID", "CLIPPER_HTTP_ADDRESS", "CLIPPER_RPC_ADDRESS",
@@ -40,6 +44,7 @@ MODEL_ENV = frozenset(
         "CLIPPER_PORT", "CLIPPER_RPC_ADDRESSES", "CLIPPER_RPC_ADDRESSES_FILE", "CLIPPER_RPC_MODE", "CLIPPER_REPLICA_ID",
         "CLIPPER_METRICS_ADDRESS", "CLIPPER_READY_FILE", "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE",
         "CLIPPER_CURVE_SERVER_KEY", "CLIPPER_MODEL_PATH", "CLIPPER_MODEL_DIGEST",
+        "CLIPPER_BUNDLE_ADDRESS_FILE", "CLIPPER_BUNDLE_TOKEN_FILE", "CLIPPER_BUNDLE_CACHE",
     }
 )  # fmt: skip
 # What the jobs set in the docker driver's config themselves.
@@ -112,7 +117,7 @@ Entry: TypeAlias = EntryByAddress | EntryByService
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStorage:
-    """Redis's data on a host volume, which outlives the job. `volume`: its name on the Nomad clients."""
+    """Data on a host volume, which outlives the job. `volume`: its name on the Nomad clients."""
 
     volume: str
 
@@ -122,13 +127,34 @@ class HostStorage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EphemeralStorage:
-    """Redis's data in the allocation: moved along with it as far as Nomad can, lost with the node or with `down`."""
+    """Data in the allocation: moved along with it as far as Nomad can, lost with the node or with `down`."""
 
     size_mb: int = 1024
 
     def __post_init__(self) -> None:
         checker = Checker("Ephemeral storage")
         checker.integer("size_mb", self.size_mb, least=10)
+        checker.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleKeeping:
+    """How a cluster keeps and runs models that are no images.
+
+    `runtime`: the image that runs them; None: only images are run, unless a deployer names one. `storage`: of admin; a
+    volume must be writable by its image's user. `cache_volume`: a host volume of all clients.
+    """
+
+    runtime: Image | None = None
+    storage: HostStorage | EphemeralStorage = field(default_factory=EphemeralStorage)
+    cache_volume: str | None = None
+    max_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        checker = Checker("The keeping of bundles")
+        checker.integer("max_mb", self.max_mb, least=1)
+        if self.cache_volume is not None:
+            HostVolume(source=self.cache_volume, path="/cache")
         checker.check()
 
 
@@ -179,6 +205,7 @@ class AdminJob(JobSpec):
     image: Image
     store: Store = field(default_factory=StoreOfCluster)
     has_route: bool = True
+    bundles: BundleKeeping = field(default_factory=BundleKeeping)
 
     def __post_init__(self) -> None:
         checker = _common_checks(self, env=ADMIN_ENV, options=())
@@ -231,7 +258,7 @@ class ModelJob(JobSpec):
     version: str
     uid: str
     input_type: str
-    program: Image | BundleArtifact
+    program: Image | StoredBundle
     replicas: int = 1
     max_replicas: int = MAX_COUNT
     entry: Entry = field(default_factory=EntryByService)
@@ -246,7 +273,7 @@ class ModelJob(JobSpec):
             input_type(self.input_type)
         except (ValueError, AttributeError):
             checker.refuse("input_type", f"{self.input_type!r}; expected bytes, integers, floats, doubles or strings")
-        checker.instance("program", self.program, Image, BundleArtifact)
+        checker.instance("program", self.program, Image, StoredBundle)
         checker.instance("entry", self.entry, EntryByAddress, EntryByService)
         if checker.integer("max_replicas", self.max_replicas, least=1, most=MAX_COUNT):
             checker.integer("replicas", self.replicas, least=0, most=self.max_replicas)

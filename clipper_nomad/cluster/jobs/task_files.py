@@ -20,6 +20,7 @@ ADMIN_TOKEN = "admin_token"  # noqa: S105  # the item's name
 STORE_PASSWORD = "store_password"  # noqa: S105  # the same
 CURVE_SECRET = "curve_secret"  # noqa: S105  # the same
 REGISTRY_PASSWORD = "registry_password"  # noqa: S105  # the same
+BUNDLE_TOKEN = "bundle_token"  # noqa: S105  # the same
 CONSUL_TOKEN = "consul_token"  # noqa: S105  # the same
 
 
@@ -67,6 +68,17 @@ def rpc_addresses(entry: EntryByService, *, cluster: ClusterNames) -> TaskFile:
         destination="local/rpc-addresses",
         data=f'{{{{ range $index, $instance := service "{service}" }}}}{each}{{{{ end }}}}',
         comment=Comment("Frontends move: where to meet the first ones comes from Consul, read again at each dial."),
+        is_live=True,
+    )
+
+
+def bundle_addresses(cluster: ClusterNames) -> TaskFile:
+    """Return the file with where admin has the bundles, `http://host:port` separated by commas."""
+    each = "{{ if $index }},{{ end }}http://{{ $instance.Address }}:{{ $instance.Port }}"
+    return TaskFile(
+        destination="local/bundle-addresses",
+        data=f'{{{{ range $index, $instance := service "{cluster.admin_service}" }}}}{each}{{{{ end }}}}',
+        comment=Comment("Admin moves: where the bundle is fetched comes from Consul, read again at each try."),
         is_live=True,
     )
 

@@ -51,6 +51,13 @@ job "clipper-default-cluster-mgmt" {
     # Fabio forgets it 0.1 s after the deregistration; calls that were on their way get their answer.
     shutdown_delay = "3s"
 
+    # The bundles go along to the next allocation, from another node too if that one still answers. They end with the node.
+    ephemeral_disk {
+      size    = 1024
+      sticky  = true
+      migrate = true
+    }
+
     network {
       port "http" {}
     }
@@ -82,10 +89,12 @@ job "clipper-default-cluster-mgmt" {
       }
 
       env {
-        CLIPPER_CLUSTER        = "default-cluster"
-        CLIPPER_ADMIN_ADDRESS  = "${NOMAD_ADDR_http}"
-        CLIPPER_STORE_URL_FILE = "/secrets/store.url"
-        CLIPPER_TOKEN_FILE     = "/secrets/admin-token"
+        CLIPPER_CLUSTER          = "default-cluster"
+        CLIPPER_ADMIN_ADDRESS    = "${NOMAD_ADDR_http}"
+        CLIPPER_STORE_URL_FILE   = "/secrets/store.url"
+        CLIPPER_TOKEN_FILE       = "/secrets/admin-token"
+        CLIPPER_BUNDLES          = "/alloc/data/bundles"
+        CLIPPER_BUNDLE_MAX_BYTES = "2147483648"
       }
 
       # The store moves: its address is Consul's, read again by the process whenever it connects.

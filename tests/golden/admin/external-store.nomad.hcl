@@ -46,6 +46,13 @@ job "clipper-b-mgmt" {
     # Fabio forgets it 0.1 s after the deregistration; calls that were on their way get their answer.
     shutdown_delay = "3s"
 
+    # The bundles go along to the next allocation, from another node too if that one still answers. They end with the node.
+    ephemeral_disk {
+      size    = 1024
+      sticky  = true
+      migrate = true
+    }
+
     network {
       port "http" {}
 
@@ -87,10 +94,12 @@ job "clipper-b-mgmt" {
       }
 
       env {
-        CLIPPER_CLUSTER        = "b"
-        CLIPPER_ADMIN_ADDRESS  = "0.0.0.0:${NOMAD_PORT_http}"
-        CLIPPER_STORE_URL_FILE = "/secrets/store.url"
-        CLIPPER_TOKEN_FILE     = "/secrets/admin-token"
+        CLIPPER_CLUSTER          = "b"
+        CLIPPER_ADMIN_ADDRESS    = "0.0.0.0:${NOMAD_PORT_http}"
+        CLIPPER_STORE_URL_FILE   = "/secrets/store.url"
+        CLIPPER_TOKEN_FILE       = "/secrets/admin-token"
+        CLIPPER_BUNDLES          = "/alloc/data/bundles"
+        CLIPPER_BUNDLE_MAX_BYTES = "2147483648"
       }
 
       # The driver needs the password before the container is there; the container can read it too.

@@ -64,6 +64,12 @@ job "clipper-default-cluster-model-diabetes-1" {
       port "metrics" {}
     }
 
+    volume "volume-0" {
+      type      = "host"
+      source    = "bundle-cache"
+      read_only = false
+    }
+
     # The port is that of its metrics: replicas dial the frontends and listen for nothing else. No shutdown_delay, as
     # nobody is led here by Consul: the frontends stop sending when the replica says that it drains.
     service {
@@ -89,34 +95,27 @@ job "clipper-default-cluster-model-diabetes-1" {
       # Above the drain (CLIPPER_DRAIN_S), in which it finishes its batches; below the progress deadline.
       kill_timeout = "45s"
 
-      # Fetched before the start, checked, and unpacked; the bundle brings its packages, so nothing else is asked for.
-      artifact {
-        source      = "http://fabio.example.org:9999/clipper-admin/bundles/sha256-00.tar.gz"
-        destination = "local/bundle"
-
-        options {
-          checksum = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-        }
-      }
-
       config {
         image        = "registry.example.org/clipper/runtime-py311@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         network_mode = "host"
       }
 
       env {
-        CLIPPER_MODEL_NAME         = "diabetes"
-        CLIPPER_MODEL_VERSION      = "1"
-        CLIPPER_MODEL_UID          = "5f2b9c0e7d1a4c33a8f0e6d2b1c47790"
-        CLIPPER_INPUT_TYPE         = "doubles"
-        CLIPPER_REPLICA_ID         = "${NOMAD_SHORT_ALLOC_ID}"
-        CLIPPER_RPC_MODE           = "auto"
-        CLIPPER_METRICS_ADDRESS    = "${NOMAD_ADDR_metrics}"
-        CLIPPER_READY_FILE         = "/local/ready"
-        CLIPPER_DRAIN_S            = "30"
-        CLIPPER_RPC_ADDRESSES_FILE = "/local/rpc-addresses"
-        CLIPPER_MODEL_PATH         = "/local/bundle"
-        CLIPPER_MODEL_DIGEST       = "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+        CLIPPER_MODEL_NAME          = "diabetes"
+        CLIPPER_MODEL_VERSION       = "1"
+        CLIPPER_MODEL_UID           = "5f2b9c0e7d1a4c33a8f0e6d2b1c47790"
+        CLIPPER_INPUT_TYPE          = "doubles"
+        CLIPPER_REPLICA_ID          = "${NOMAD_SHORT_ALLOC_ID}"
+        CLIPPER_RPC_MODE            = "auto"
+        CLIPPER_METRICS_ADDRESS     = "${NOMAD_ADDR_metrics}"
+        CLIPPER_READY_FILE          = "/local/ready"
+        CLIPPER_DRAIN_S             = "30"
+        CLIPPER_RPC_ADDRESSES_FILE  = "/local/rpc-addresses"
+        CLIPPER_MODEL_PATH          = "/local/bundle"
+        CLIPPER_MODEL_DIGEST        = "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+        CLIPPER_BUNDLE_ADDRESS_FILE = "/local/bundle-addresses"
+        CLIPPER_BUNDLE_TOKEN_FILE   = "/secrets/bundle-token"
+        CLIPPER_BUNDLE_CACHE        = "/bundle-cache"
       }
 
       # Frontends move: where to meet the first ones comes from Consul, read again at each dial.
@@ -132,6 +131,36 @@ job "clipper-default-cluster-model-diabetes-1" {
           min = "200ms"
           max = "2s"
         }
+      }
+
+      # Admin moves: where the bundle is fetched comes from Consul, read again at each try.
+      template {
+        data                 = "{{ range $index, $instance := service \"clipper-default-cluster-mgmt\" }}{{ if $index }},{{ end }}http://{{ $instance.Address }}:{{ $instance.Port }}{{ end }}"
+        destination          = "local/bundle-addresses"
+        perms                = "0444"
+        change_mode          = "noop"
+        error_on_missing_key = true
+
+        # Nomad's own wait of 5 s is as long as an outage; with this one a change arrived after 0.23 s.
+        wait {
+          min = "200ms"
+          max = "2s"
+        }
+      }
+
+      # What opens this version's bundle and nothing else of admin's.
+      template {
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-default-cluster-model-diabetes-1\" }}{{ .bundle_token }}{{ end }}"
+        destination          = "secrets/bundle-token"
+        perms                = "0444"
+        change_mode          = "noop"
+        error_on_missing_key = true
+      }
+
+      volume_mount {
+        volume      = "volume-0"
+        destination = "/bundle-cache"
+        read_only   = false
       }
 
       resources {
