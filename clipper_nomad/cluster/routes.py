@@ -81,6 +81,12 @@ class FabioLoadBalancer(LoadBalancer):
         """The TCP proxy's port, under its older name."""
         return self.tcp_proxy_port
 
+    def at(self, host: str) -> FabioLoadBalancer:
+        """Return the same at another address."""
+        return FabioLoadBalancer(
+            host, http_proxy_port=self.http_proxy_port, tcp_proxy_port=self.tcp_proxy_port, admin_port=self.admin_port
+        )
+
     def http(self) -> str:
         """Return "host:port" of the HTTP proxy."""
         return f"{self._host}:{self.http_proxy_port}"

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipper_nomad.admin.client import AdminClient, NewVersion, Probe, Staged
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.inputs import Input, made_up_input
 from clipper_nomad.connection.readiness import Again, Answered, Broken, judge, missing
 from clipper_nomad.container_manager import ContainerManager, Failure
@@ -37,7 +38,10 @@ HTTP_CONFLICT = 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A version to deploy. `sample`: one input to probe with; None: one is made up, which a model may refuse."""
+    """A version to deploy. `sample`: one input to probe with; None: one is made up, which a model may refuse.
+
+    `job_options`: what its replicas get of the place they run in; None: the usual.
+    """
 
     name: str
     version: str
@@ -48,6 +52,7 @@ class Plan:
     batch_size: int = -1
     retry: bool = True
     sample: Input | None = None
+    job_options: JobOptions | None = None
 
     @property
     def title(self) -> str:
@@ -132,7 +137,16 @@ class Rollout:
 
     def _start(self, staged: Staged) -> None:
         plan = self.plan
-        self.manager.deploy_model(plan.name, plan.version, plan.kind.word, plan.image, plan.num_replicas, uid=staged.uid)
+        self.manager.deploy_model(
+            plan.name,
+            plan.version,
+            plan.kind.word,
+            plan.image,
+            plan.num_replicas,
+            uid=staged.uid,
+            options=plan.job_options,
+            within_s=max(1.0, self._deadline - self.now()),
+        )
 
     def _clear_left_over(self) -> None:
         """Stop replicas of a deploy of this version that was killed: they would be taken for ours."""

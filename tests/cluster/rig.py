@@ -154,6 +154,7 @@ def nomad_config(rig: Rig, ports: list[int], *, data: Path) -> dict[str, object]
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
             "max_dynamic_port": first + DYNAMIC_PORTS - 1,
+            "host_volume": {"shared": {"path": str(shared_folder(rig))}},
             "options": {
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
                 "driver.allowlist": "raw_exec,docker" if rig.has_docker else "raw_exec",
@@ -161,6 +162,13 @@ def nomad_config(rig: Rig, ports: list[int], *, data: Path) -> dict[str, object]
         },
         "consul": {"address": rig.consul_url.removeprefix("http://")},
     }
+
+
+def shared_folder(rig: Rig) -> Path:
+    """The folder behind the host volume `shared` of the rig's client."""
+    folder = rig.folder / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 # As HCL: Nomad's JSON cannot say this. A second client on one Docker daemon must not remove the first one's containers.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clipper_nomad.admin.client import AdminClient, Frontends, NewVersion, Probe, Staged
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.deployment import Plan, Rollout, withdraw_unused
 from clipper_nomad.container_manager import ContainerManager, Failure
 from clipper_nomad.errors import AdminRefused, AdminUnreachable, DeployFailed, StackError
@@ -35,11 +36,22 @@ class Manager:
     failure: Failure | None = None
     cluster_name: str = "test"
     cluster_identifier: str = "test"
+    started_with: tuple[JobOptions | None, float] | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        options: JobOptions | None = None,
+        within_s: float = 600.0,
     ) -> None:
+        self.started_with = options, within_s
         self._note("start", name, version, input_type, image, num_replicas, uid)
 
     def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:

@@ -1,42 +1,78 @@
-"""What a running cluster was brought up with, as the job of its query frontends says it. Pure.
+"""What a running cluster was brought up with, as its jobs say it. Pure.
 
-So that a later verb needs no option that `up` was given. What no job has (Fabio's host and HTTP port) is not here.
+So that a later verb, `up` itself too, needs no option that `up` was given. What no job has (Fabio's host and HTTP port) is
+not here; what single parts got of Nomad is in their meta (cluster/jobs/options.py).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.rollout.parsed_job import Json
 
 PREFIX = "urlprefix-:"
 ENCRYPTED = "CLIPPER_CURVE_SECRET_FILE"
+_STORE = re.compile(r"redis://(?P<login>:[^@]*@)?(?P<host>[A-Za-z0-9._-]+):(?P<port>\d+)/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreElsewhere:
+    """A Redis that somebody else runs."""
+
+    host: str
+    port: int
+    has_password: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`tcp_port` None: no Fabio. `registry`: "" where images are the Docker host's own."""
+    """`tcp_port` None: no Fabio. `registry`: "" where images are the Docker host's own. `redis_*` None: no job of Redis."""
 
     tcp_port: int | None
     registry: str
     datacenters: tuple[str, ...]
     node_pool: str | None
     encrypted: bool
+    store: StoreElsewhere | None = None
+    redis_image: str | None = None
+    redis_volume: str | None = None
 
 
-def read_settings(job: Json, names: ClusterNames) -> Settings:
-    """Return the settings that a frontends' job shows."""
+def read_settings(job: Json, names: ClusterNames, redis: Json | None = None) -> Settings:
+    """Return the settings that the job of the frontends shows, and that of Redis, if there is one."""
     group = job["TaskGroups"][0]
     task = group["Tasks"][0]
     tags = [
         tag for service in group.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]
     ]
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
+    asked = JobOptions.from_json((job.get("Meta") or {}).get(META_OPTIONS, ""))
+    whole = redis if redis is not None and (asked.datacenters or asked.node_pool) else job  # not what one part alone got
     return Settings(
         tcp_port=int(ports[0]) if ports else None,
         registry=str(task["Config"]["image"]).rpartition("/")[0],
-        datacenters=tuple(job.get("Datacenters") or ()),
-        node_pool=job.get("NodePool"),
+        datacenters=tuple(whole.get("Datacenters") or ()),
+        node_pool=None if whole.get("NodePool") == "default" else whole.get("NodePool"),  # what Nomad fills in
         encrypted=ENCRYPTED in (task.get("Env") or {}),
+        store=_store_of(task),
+        redis_image=None if redis is None else str(redis["TaskGroups"][0]["Tasks"][0]["Config"]["image"]),
+        redis_volume=None if redis is None else _data_volume(redis["TaskGroups"][0]),
     )
+
+
+def _store_of(task: Json) -> StoreElsewhere | None:
+    for template in task.get("Templates") or ():
+        found = _STORE.search(str(template.get("EmbeddedTmpl") or ""))
+        if found is not None:
+            return StoreElsewhere(host=found["host"], port=int(found["port"]), has_password=found["login"] is not None)
+    return None
+
+
+def _data_volume(group: Json) -> str | None:
+    """Return the host volume that Redis keeps its data on."""
+    mounts = group["Tasks"][0].get("VolumeMounts") or ()
+    volume = next((each["Volume"] for each in mounts if each.get("Destination") == "/data"), None)
+    return None if volume is None else str((group.get("Volumes") or {})[volume]["Source"])

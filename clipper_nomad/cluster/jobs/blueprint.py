@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
@@ -21,13 +24,16 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 
+PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
     """The choices that all jobs of a cluster share.
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
-    `resources`: of each replica. `redis_image`, `redis_storage`: where the cluster has a store of its own.
+    `resources`: of each replica; `options`: of each part, laid over what is here.
+    `redis_image`, `redis_storage`: where the cluster has a store of its own.
     """
 
     names: ClusterNames
@@ -35,6 +41,7 @@ class Blueprint:
     placement: Placement = field(default_factory=Placement)
     network: Network = field(default_factory=Network)
     resources: Resources = field(default_factory=Resources)
+    options: Mapping[str, JobOptions] = field(default_factory=dict)
     store: Store = field(default_factory=StoreOfCluster)
     redis_image: Image = field(default_factory=lambda: Image(reference="redis:7-alpine"))
     redis_storage: HostStorage | EphemeralStorage = field(default_factory=EphemeralStorage)
@@ -46,28 +53,19 @@ class Blueprint:
     def parts(self, *, admin: Image, frontend: Image, frontends: int = 1) -> list[JobSpec]:
         """Return the jobs of the parts, the store first, if it is the cluster's own. Raises: InvalidSpec."""
         redis = RedisJob(
-            cluster=self.names,
-            toolkit=self.toolkit,
-            placement=self.placement,
-            network=self.network,
+            **self._part("redis"),
             image=self.redis_image,
             storage=self.redis_storage,
         )
         others = [
             AdminJob(
-                cluster=self.names,
-                toolkit=self.toolkit,
-                placement=self.placement,
-                network=self.network,
+                **self._part("admin"),
                 image=admin,
                 store=self.store,
                 has_route=self.tcp_port is not None,
             ),
             FrontendJob(
-                cluster=self.names,
-                toolkit=self.toolkit,
-                placement=self.placement,
-                network=self.network,
+                **self._part("frontend"),
                 image=frontend,
                 store=self.store,
                 count=frontends,
@@ -78,15 +76,20 @@ class Blueprint:
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
 
     def model(
-        self, name: str, version: str, *, uid: str, input_type: str, image: Image, replicas: int, server_key: str
+        self,
+        name: str,
+        version: str,
+        *,
+        uid: str,
+        input_type: str,
+        image: Image,
+        replicas: int,
+        server_key: str,
+        options: JobOptions | None = None,
     ) -> ModelJob:
         """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
         return ModelJob(
-            cluster=self.names,
-            toolkit=self.toolkit,
-            placement=self.placement,
-            network=self.network,
-            resources=self.resources,
+            **self._shared(options or JobOptions(), self.resources),
             model=name,
             version=version,
             uid=uid,
@@ -97,3 +100,20 @@ class Blueprint:
             rpc_mode=self.rpc_mode,
             curve_server_key=server_key if self.encrypted else None,
         )
+
+    def _part(self, part: str) -> dict[str, Any]:
+        options = self.options.get(part, JobOptions())
+        return self._shared(options, Resources()) | {"asked": options}
+
+    def _shared(self, options: JobOptions, resources: Resources) -> dict[str, Any]:  # Any: fields of JobSpec
+        """What all jobs have, with `options` laid over it."""
+        return {
+            "cluster": self.names,
+            "toolkit": self.toolkit,
+            "placement": options.placement(self.placement),
+            "network": options.network(self.network),
+            "resources": options.resources(resources),
+            "env": options.env,
+            "volumes": options.volumes,
+            "driver_options": options.driver_options,
+        }
