@@ -129,5 +129,8 @@ class ContainerManager(Protocol):
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries."""
 
+    def public_url(self) -> str:
+        """Return where clients' queries come in, before the app's name, if that is a load balancer; else ""."""
+
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""

@@ -14,10 +14,9 @@ from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.jobs.specs import Entry, EntryByAddress, EntryByService
 from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
+from clipper_nomad.cluster.routes import CONSUL_NAME, FabioLoadBalancer, LoadBalancer
 from clipper_nomad.errors import ClipperException, ConsulRefused, ConsulUnreachable, DiscoveryError, ServiceNotFound
 
-CONSUL_NAME = ".service.consul"
 FABIO = "fabio"  # what Fabio calls itself in Consul, and our own job of it does
 REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not worth more
 FOUND_FOR_S = 10.0  # how long an address of Fabio's is used before it is looked up again
@@ -61,16 +60,19 @@ class Addresses:
             return ""
         return f"{host}:{port}"
 
+    def public_url(self) -> str:
+        """Return what all URLs of queries through the load balancer begin with; "" without one."""
+        balancer = self.balancer()
+        return "" if balancer is None else f"http://{balancer.http()}{self._names.query_path}"
+
     def predict_url(self, app: str) -> str:
         """Return the URL to post an app's queries to: through the load balancer, where there is one."""
-        balancer = self.balancer()
-        place = self.query() if balancer is None else balancer.http()
-        return f"http://{place}{self._names.query_path}/{app}/predict"
+        return f"{self.public_url() or f'http://{self.query()}{self._names.query_path}'}/{app}/predict"
 
     def balancer(self) -> LoadBalancer | None:
         """Return the load balancer as it is reached from here: a name of Consul's is looked up in Consul."""
         balancer = self._balancer
-        if not isinstance(balancer, FabioLoadBalancer) or not balancer.address.endswith(CONSUL_NAME):
+        if not isinstance(balancer, FabioLoadBalancer) or not balancer.is_named_by_consul:
             return balancer
         now = time.monotonic()
         if self._found is None or now >= self._found[0] + FOUND_FOR_S:

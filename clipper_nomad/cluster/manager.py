@@ -404,6 +404,10 @@ class NomadContainerManager:
         """Return the token that every call of admin carries."""
         return self._connected.admin_token
 
+    def public_url(self) -> str:
+        """Return where clients' queries come in, before the app's name, if that is a load balancer; else ""."""
+        return self.addresses.public_url()
+
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to: through the load balancer, where there is one."""
         return self.addresses.predict_url(app_name)

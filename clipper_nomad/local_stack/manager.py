@@ -310,6 +310,10 @@ class LocalContainerManager:
         except FileNotFoundError as exc:
             raise self._does_not_run() from exc
 
+    def public_url(self) -> str:
+        """Return "": the query frontends listen themselves."""
+        return ""
+
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""
         return f"http://{self._connected.query_addr}/clipper/{app_name}/predict"

@@ -21,7 +21,7 @@ from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.jobs import web_job
 from tests.cluster.parts import docker_client, local_images, redis_image
-from tests.cluster.rig import Rig
+from tests.cluster.rig import Rig, free_ports
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -251,6 +251,29 @@ def test_a_killed_frontend_costs_less_than_a_hundredth_of_a_minute_s_queries_and
     assert len(load.failed) == failed_by_then
     assert len(load.failed) <= 0.01 * 60 / load.pause_s, load.failed[:5]  # its client asks 200 times a second at most
     wait_until(lambda: len(cluster.frontends()) == FRONTENDS, "the frontend is back", within_s=60)
+
+
+def test_a_deploy_that_does_not_answer_through_fabio_fails_and_names_the_way(
+    cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    manager = NomadContainerManager(
+        rig.nomad_url,
+        ConsulDNS("127.0.0.1", rig.consul_dns_port),
+        FabioLoadBalancer("127.0.0.1", free_ports(1)[0], rig.fabio_tcp_port),  # nobody listens for HTTP there
+        consul_address=rig.consul_url,
+        redis_image=redis_image(daemon),
+        images=images,
+    )
+    conn = ClipperConnection(manager)
+    conn.connect()
+
+    with pytest.raises(
+        DeployFailed, match=f"waiting for a prediction through {manager.public_url()}: query frontend behind"
+    ):
+        python_deployer.deploy_python_closure(conn, "unseen", "1", "doubles", lambda inputs: inputs[:, 0], timeout_s=25)
+
+    assert "unseen:1" not in str(cluster.conn.get_all_models(verbose=True))
+    assert not [job["ID"] for job in manager.nomad.jobs() if "unseen" in job["ID"]]
 
 
 def test_logs_of_every_allocation_are_written(cluster: Cluster, tmp_path: Path) -> None:

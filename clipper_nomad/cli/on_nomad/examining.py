@@ -47,9 +47,11 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
         runs = running_frontends(manager) is not None
         yield verdicts.room_verdict(rooms(manager.nomad), needs_of(manager, frontends), runs=runs)
     yield from _consul(manager)
-    yield _dns()
-    if isinstance(manager.load_balancer, FabioLoadBalancer):
-        yield from _fabio(manager.load_balancer)
+    named = manager.load_balancer
+    yield _dns(named.address if isinstance(named, FabioLoadBalancer) and named.is_named_by_consul else "")
+    balancer = manager.addresses.balancer()
+    if isinstance(balancer, FabioLoadBalancer):
+        yield from _fabio(balancer)
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
 
 
@@ -114,12 +116,12 @@ def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
         yield verdicts.routes_verdict(clashes(wanted, services, ours=ours))
 
 
-def _dns() -> Verdict:
+def _dns(fabio: str) -> Verdict:
     try:
         found = ConsulDNS(deadline_s=DNS_WITHIN_S).resolve_all(CONSUL_ITSELF)
     except DiscoveryError as exc:
-        return verdicts.dns_verdict(is_forwarded=False, error=exc.msg)
-    return verdicts.dns_verdict(is_forwarded=bool(found))
+        return verdicts.dns_verdict(is_forwarded=False, error=exc.msg, fabio=fabio)
+    return verdicts.dns_verdict(is_forwarded=bool(found), fabio=fabio)
 
 
 def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
