@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clipper_nomad.cluster.discovery import ConsulDNS as ConsulDNS
+    from clipper_nomad.cluster.jobs.options import JobOptions as JobOptions
+    from clipper_nomad.cluster.jobs.requirements import Constraint as Constraint
+    from clipper_nomad.cluster.jobs.requirements import Gpus as Gpus
+    from clipper_nomad.cluster.jobs.requirements import HostVolume as HostVolume
     from clipper_nomad.cluster.manager import NomadContainerManager as NomadContainerManager
     from clipper_nomad.cluster.routes import FabioLoadBalancer as FabioLoadBalancer
     from clipper_nomad.connect import local as local
@@ -54,6 +58,7 @@ _HOMES = {
     "BundleError": "errors",
     "ClipperConnection": "connection",
     "ClipperException": "errors",
+    "Constraint": "cluster.jobs.requirements",
     "ConsulDNS": "cluster.discovery",
     "ConsulRefused": "errors",
     "ConsulUnreachable": "errors",
@@ -62,10 +67,13 @@ _HOMES = {
     "DiscoveryError": "errors",
     "FabioLoadBalancer": "cluster.routes",
     "FabioUnreachable": "errors",
+    "Gpus": "cluster.jobs.requirements",
+    "HostVolume": "cluster.jobs.requirements",
     "ImageError": "errors",
     "InvalidName": "errors",
     "InvalidSetting": "errors",
     "InvalidSpec": "errors",
+    "JobOptions": "cluster.jobs.options",
     "JobspecError": "errors",
     "LocalContainerManager": "local_stack",
     "NomadConflict": "errors",
@@ -89,6 +97,7 @@ __all__ = [
     "BundleError",
     "ClipperConnection",
     "ClipperException",
+    "Constraint",
     "ConsulDNS",
     "ConsulRefused",
     "ConsulUnreachable",
@@ -97,10 +106,13 @@ __all__ = [
     "DiscoveryError",
     "FabioLoadBalancer",
     "FabioUnreachable",
+    "Gpus",
+    "HostVolume",
     "ImageError",
     "InvalidName",
     "InvalidSetting",
     "InvalidSpec",
+    "JobOptions",
     "JobspecError",
     "LocalContainerManager",
     "NomadConflict",

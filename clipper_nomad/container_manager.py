@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from clipper_nomad.cluster.jobs.options import JobOptions
+
 # Clipper's fixed ports inside a container; on a cluster the outside ports are dynamic
 CLIPPER_INTERNAL_QUERY_PORT = 1337
 CLIPPER_INTERNAL_MANAGEMENT_PORT = 1338
@@ -74,10 +76,25 @@ class ContainerManager(Protocol):
         replicas will find it, and return the public key; "" where the channel needs none.
         """
 
-    def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+    def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
+        """Refuse what a version cannot be given here, before anything is built. Raises: ClipperException."""
+
+    def deploy_model(  # what a deploy is made of
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        options: JobOptions | None = None,
+        within_s: float = 600.0,
     ) -> None:
-        """Start replicas of a model version. They are not ready when this returns."""
+        """Start replicas of a model version. They need not be ready when this returns, which is `within_s` at the latest.
+
+        `options`: what each replica gets, for as long as the version is there, however it is scaled.
+        """
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
@@ -111,6 +128,9 @@ class ContainerManager(Protocol):
 
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries."""
+
+    def public_url(self) -> str:
+        """Return where clients' queries come in, before the app's name, if that is a load balancer; else ""."""
 
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""

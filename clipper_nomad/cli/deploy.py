@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipper_nomad.cli.job_options import Asking
 from clipper_nomad.cli.options import Building, Json, Where, WrongUsage
 from clipper_nomad.errors import ClipperException
 
@@ -64,6 +65,7 @@ def deploy(
         str | None,
         typer.Option("--rpc-mode", metavar="MODE", help="On Nomad: how replicas reach frontends, auto, direct or proxy."),
     ] = None,
+    asking: Asking,
     where: Where,
     building: Building,
     as_json: Json = False,
@@ -79,6 +81,7 @@ def deploy(
       clipper-nomad deploy mypackage.models:clf.predict --name digits --replicas 2
       clipper-nomad deploy texts.py:greet --name greeter --input-type strings
       clipper-nomad deploy train.py:clf.predict --name digits --package scikit-learn==1.7.2
+      clipper-nomad deploy model.py:predict --name m --memory 2048 --gpu 1
     """
     from clipper_nomad.cli.deploying import AppSettings, Target, check_app, deploy_target
     from clipper_nomad.cli.finding import connect, is_on_nomad, refuse_nomad_options, running_stack
@@ -87,6 +90,7 @@ def deploy(
 
     output = Output(as_json=as_json)
     value = _parsed_sample(sample, input_type)
+    job_options = asking.read()
     on_nomad = is_on_nomad(where)
     if on_nomad:
         from clipper_nomad.cli.on_nomad.reaching import running_settings
@@ -107,6 +111,8 @@ def deploy(
         sample=value,
         replicas=replicas,
         packages=tuple(package or ()),
+        timeout_s=timeout_s,
+        job_options=job_options,
     )
     with ExitStack() as showing:
         if on_nomad:
@@ -124,7 +130,7 @@ def deploy(
         if not on_nomad:
             doing = f"starting {_replicas(replicas)} of {name}, asking for an answer"
             showing.enter_context(output.progress(doing, at_most_s=timeout_s))
-        done = deploy_target(connection, loaded, target, settings, timeout_s=timeout_s)
+        done = deploy_target(connection, loaded, target, settings)
     _say(output, connection, done, app=target.app, kind=kind, where=where)
 
 

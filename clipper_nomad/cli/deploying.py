@@ -13,13 +13,14 @@ from clipper_nomad.errors import ClipperException
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from clipper_nomad.cluster.jobs.options import JobOptions
     from clipper_nomad.connection import ClipperConnection
     from clipper_nomad.connection.deployment import Deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What becomes of the function."""
+    """What becomes of the function, within `timeout_s`. `job_options`: what its replicas get of Nomad."""
 
     name: str
     app: str
@@ -27,7 +28,9 @@ class Target:
     kind: str
     sample: object
     replicas: int
+    timeout_s: float
     packages: tuple[str, ...] = ()
+    job_options: JobOptions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +47,11 @@ def deploy_target(
     function: Callable[..., object],
     target: Target,
     settings: AppSettings,
-    *,
-    timeout_s: float,
 ) -> Deployment:
     """Deploy `function` as `target` says. Raises: ClipperException: as `ClipperConnection.deploy`."""
     if target.app == target.name:
-        return _deploy_with_app(connection, function, target, settings, timeout_s=timeout_s)
-    return _deploy_for_app(connection, function, target, timeout_s=timeout_s)
+        return _deploy_with_app(connection, function, target, settings)
+    return _deploy_for_app(connection, function, target)
 
 
 def check_app(apps: Mapping[str, Any], target: Target) -> None:  # Any: Clipper's JSON of an app
@@ -79,8 +80,6 @@ def _deploy_with_app(
     function: Callable[..., object],
     target: Target,
     settings: AppSettings,
-    *,
-    timeout_s: float,
 ) -> Deployment:
     """Deploy a model for the app of its name, which is registered if there is none."""
     given: dict[str, Any] = {
@@ -96,14 +95,13 @@ def _deploy_with_app(
         version=target.version,
         num_replicas=target.replicas,
         pkgs_to_install=target.packages,
-        timeout_s=timeout_s,
+        timeout_s=target.timeout_s,
+        job_options=target.job_options,
         **{name: value for name, value in given.items() if value is not None},
     ).deployment
 
 
-def _deploy_for_app(
-    connection: ClipperConnection, function: Callable[..., object], target: Target, *, timeout_s: float
-) -> Deployment:
+def _deploy_for_app(connection: ClipperConnection, function: Callable[..., object], target: Target) -> Deployment:
     """Deploy a model for an app of another name, which is there."""
     from clipper_nomad.deployers.python import deploy_python_closure
 
@@ -120,7 +118,8 @@ def _deploy_for_app(
         num_replicas=target.replicas,
         pkgs_to_install=target.packages,
         sample=target.sample,
-        timeout_s=timeout_s,
+        timeout_s=target.timeout_s,
+        job_options=target.job_options,
     )
     if name not in connection.get_linked_models(target.app):
         connection.link_model_to_app(target.app, name)

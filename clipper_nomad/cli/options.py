@@ -84,7 +84,7 @@ class Building:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a cluster on Nomad is to be like."""
+    """What a cluster on Nomad is to be like; what is left out is as it runs (on_nomad/reaching.py), else the default."""
 
     http_port: Annotated[
         int | None,
@@ -131,7 +131,15 @@ class Shape:
         int | None,
         typer.Option("--redis-port", min=1, max=65535, metavar="N", help="Of --redis-host.  [default: 6379]"),
     ] = None
-    no_encryption: Annotated[bool, typer.Option("--no-encryption", help="Do not encrypt the model channel.")] = False
+    encryption: Annotated[
+        bool | None, typer.Option("--encryption/--no-encryption", help="Of the model channel.  [default: encrypted]")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PART.OPTION=VALUE", help="What a part gets of Nomad: redis.memory=512; several times."
+        ),
+    ] = None
 
 
 MOST_FRONTENDS = 64  # as local_stack.parts has it, which --help need not load

@@ -33,9 +33,9 @@ def render(
       clipper-nomad render --out jobs
     """
     from clipper_nomad.cli.finding import require_nomad
-    from clipper_nomad.cli.on_nomad.planning import render_parts, write_rendered
+    from clipper_nomad.cli.on_nomad.rendering import render_parts, write_rendered
     from clipper_nomad.cli.output import Output
 
     require_nomad(where)
-    rendered = render_parts(where, shape, building, parts or [], frontends or 1)
-    write_rendered(Output(), rendered, out)
+    output = Output()
+    write_rendered(output, render_parts(output, where, shape, building, parts or [], frontends), out)

@@ -40,13 +40,15 @@ def up(
 
     With --local: store, admin and query frontends as processes of yours. With --nomad or NOMAD_ADDR: as jobs, found
     through Consul and reached through Fabio. It runs until `clipper-nomad down`. What is as it is wanted is left as it
-    is; a query frontend is replaced only when its successor is ready.
+    is; a query frontend is replaced only when its successor is ready. An option that
+    is left out is as the cluster runs.
 
     Examples:
       clipper-nomad up --local
       clipper-nomad up --local --cluster team-a --port 9100 --frontends 2
       clipper-nomad up --nomad 10.0.0.5 --consul 10.0.0.5 --frontends 2
       clipper-nomad up --plan --registry registry.example/team
+      clipper-nomad up --set redis.memory=1024 --set frontend.cpu=2000
     """
     from clipper_nomad.cli.finding import is_on_nomad, refuse_nomad_options
     from clipper_nomad.cli.output import Output

@@ -7,6 +7,7 @@ jobs/             what the jobs are, from choices to jobspecs (pure)
 rollout/          how a job comes about, and why it does not
 endpoints.py      where Nomad and Consul are, and how they want to be spoken to (NOMAD_*, CONSUL_*)
 nomad_api.py      the only file that speaks to Nomad      consul_api.py   the only file that speaks to Consul
+addresses.py      where a cluster is reached, from here and by its replicas
 discovery.py      the only file that asks DNS             routes.py       Fabio's listeners and routes
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
 manager.py        NomadContainerManager: all of it behind the interface that every place has

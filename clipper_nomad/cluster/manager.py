@@ -7,21 +7,21 @@ Nothing is changed before everything that is wanted was checked: names, whose th
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.cluster.addresses import Addresses
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
-from clipper_nomad.cluster.jobs.blueprint import Blueprint, entry_by
+from clipper_nomad.cluster.jobs.blueprint import PARTS, Blueprint
+from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions, problems_of
 from clipper_nomad.cluster.jobs.programs import Image
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
@@ -33,7 +33,7 @@ from clipper_nomad.cluster.jobs.specs import (
     JobSpec,
     StoreOfCluster,
 )
-from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.names import ClusterNames, Kind
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.publishing import Publishing
@@ -47,7 +47,7 @@ from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.container_manager import Failure
-from clipper_nomad.errors import ClipperException, ServiceNotFound, UnconnectedException
+from clipper_nomad.errors import ClipperException, InvalidSpec, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 
@@ -55,13 +55,13 @@ DEFAULT_NAMESPACE = "default"
 UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
 DEPLOY_WITHIN_S = 600.0
 SCALE_WITHIN_S = 300.0
-REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not worth more
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
 LOST_WITH_NODE = (
     "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
     " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
 )
+_PART_OF = {Kind.REDIS: "redis", Kind.ADMIN: "admin", Kind.FRONTEND: "frontend", Kind.FABIO: "fabio"}
 
 
 def nothing(_: RolloutEvent) -> None:
@@ -83,6 +83,9 @@ class NomadContainerManager:
     `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
     data; without one they are lost with their node. `encrypted`: the model channel. `images`, `progress`: replace what
     builds, and hear of rollouts. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
+
+    `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
+    cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -114,6 +117,7 @@ class NomadContainerManager:
         rpc_mode: str = "auto",
         placement: Placement | None = None,
         network: Network | None = None,
+        parts: Mapping[str, JobOptions] | None = None,
         images: ImageSet | None = None,
         progress: Callable[[RolloutEvent], None] = nothing,
     ) -> None:
@@ -137,7 +141,8 @@ class NomadContainerManager:
         )
         self.consul = ConsulApi(consul_endpoint(environ, address=consul_address))
         self.load_balancer = load_balancer
-        self._dns = dns
+        self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
+        self._parts = None if parts is None else _checked_parts(parts)
         self._secrets = SecretKeeper(self.nomad, self.names)
         self._known: ClusterSecrets | None = None
         self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
@@ -156,7 +161,6 @@ class NomadContainerManager:
             redis_image=Image(reference=redis_image),
             redis_storage=EphemeralStorage() if redis_volume is None else HostStorage(volume=redis_volume),
             tcp_port=int(load_balancer.tcp().rpartition(":")[2]) if load_balancer is not None else None,
-            entry=entry_by(None if load_balancer is None else load_balancer.tcp()),
             rpc_mode=rpc_mode,
             encrypted=encrypted,
             bundles=BundleKeeping(
@@ -222,16 +226,28 @@ class NomadContainerManager:
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
         """Return what the parts are made from, the store first. Raises: InvalidSpec, InvalidName, ImageError."""
-        return self.blueprint.parts(
+        options = self.running_options() if self._parts is None else self._parts
+        return replace(self.blueprint, options=options).parts(
             admin=self._publishing.part(Part.ADMIN, admin_image),
             frontend=self._publishing.part(Part.FRONTEND, frontend_image),
             frontends=frontends,
             runtime=self._publishing.runtime(has_images=not (admin_image and frontend_image)),
         )
 
+    def want_parts(self, parts: Mapping[str, JobOptions]) -> None:
+        """Replace `parts`, the options by part. Raises: InvalidSpec."""
+        self._parts = _checked_parts(parts)
+
+    def running_options(self) -> dict[str, JobOptions]:
+        """Return what the running parts were brought up with. Raises: NomadUnreachable."""
+        jobs = self._survey(self._stubs()).ours
+        return {
+            _PART_OF[job.kind]: JobOptions.from_json(job.meta.get(META_OPTIONS, "")) for job in jobs if job.kind in _PART_OF
+        }
+
     def check(self, specs: Iterable[JobSpec]) -> None:
         """See that what these jobs need is there and free. Nothing is changed. Raises: as start_clipper."""
-        balancer = self.load_balancer
+        balancer = self.addresses.balancer()
         if isinstance(balancer, FabioLoadBalancer):
             balancer.check_tcp()
             balancer.check_http()
@@ -298,14 +314,37 @@ class NomadContainerManager:
         """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
         return self._secrets.ensure_model_key(self.names.model_job(name, version)) if self.blueprint.encrypted else ""
 
-    def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
-    ) -> None:
-        """Start replicas of a version, and return when they are loaded and warm.
+    def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
+        """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
+        self.blueprint.model(
+            name,
+            version,
+            uid="",
+            input_type="doubles",
+            program=Image(reference="any"),
+            replicas=0,
+            server_key="x" * 40,
+            options=options,
+        )
 
-        Raises: NotOurs. RolloutFailed: they did not become healthy; nothing of them is left. NomadUnreachable.
+    def deploy_model(  # what a deploy is made of
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        options: JobOptions | None = None,
+        within_s: float = DEPLOY_WITHIN_S,
+    ) -> None:
+        """Start replicas of a version, and return when they are loaded and warm. `options`: what its job gets of Nomad.
+
+        They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. RolloutFailed: they did not become healthy
+        `within_s`; nothing of them is left. NomadUnreachable.
         """
-        spec = self.blueprint.model(
+        spec = replace(self.blueprint, entry=self.addresses.entry()).model(
             name,
             version,
             uid=uid,
@@ -313,9 +352,10 @@ class NomadContainerManager:
             program=self._publishing.program(image, self.names.model_job(name, version)),
             replicas=num_replicas,
             server_key=self._connected.curve_public,
+            options=options,
         )
         self._check_claim(spec, self._stubs())
-        self._roll_out([spec], deadline_s=DEPLOY_WITHIN_S)
+        self._roll_out([spec], deadline_s=within_s)
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
@@ -387,33 +427,23 @@ class NomadContainerManager:
 
     def get_admin_addr(self) -> str:
         """Return where admin is called: its own "host:port" if it can be reached from here, else Fabio's with a path."""
-        with suppress(ServiceNotFound):
-            host, port = self._find(self.names.admin_service)
-            if self.load_balancer is None or _answers(host, port):
-                return f"{host}:{port}"
-        if self.load_balancer is None:
-            raise ClipperException(
-                f"Consul knows no healthy admin service of the cluster {self.cluster_name!r}.",
-                hint=f"`nomad job status {self.names.admin_job}` says how it is.",
-            )
-        return f"{self.load_balancer.http()}{self.names.admin_path}"
+        return self.addresses.admin()
 
     def get_query_addr(self) -> str:
         """Return "host:port" of one query frontend, "" while none is healthy."""
-        try:
-            host, port = self._find(self.names.query_service)
-        except ServiceNotFound:
-            return ""
-        return f"{host}:{port}"
+        return self.addresses.query()
 
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""
         return self._connected.admin_token
 
+    def public_url(self) -> str:
+        """Return where clients' queries come in, before the app's name, if that is a load balancer; else ""."""
+        return self.addresses.public_url()
+
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to: through the load balancer, where there is one."""
-        place = self.get_query_addr() if self.load_balancer is None else self.load_balancer.http()
-        return f"http://{place}{self.names.query_path}/{app_name}/predict"
+        return self.addresses.predict_url(app_name)
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
@@ -450,15 +480,6 @@ class NomadContainerManager:
     def _remove(self, job_ids: Sequence[str]) -> None:
         _at_once(self._rollout.remove, job_ids)
 
-    def _find(self, service: str) -> tuple[str, int]:
-        """Return host and port of a healthy instance. Raises: ServiceNotFound."""
-        if self._dns is not None:
-            return self._dns.resolveSRV(service)
-        found = self.consul.instances(service).found
-        if not found:
-            raise ServiceNotFound(f"Consul knows no healthy instance of {service}.")
-        return found[0].address, found[0].port
-
     def _view(self, job_id: str) -> View:
         deployments = self.nomad.deployments(job_id)
         newest = max(deployments, key=lambda each: int(each["CreateIndex"]), default=None)
@@ -478,12 +499,13 @@ def _at_once(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:  # 
         return list(pool.map(work, items))
 
 
-def _answers(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=REACH_WITHIN_S):
-            return True
-    except OSError:
-        return False
+def _checked_parts(parts: Mapping[str, JobOptions]) -> dict[str, JobOptions]:
+    """Return options by part. Raises: InvalidSpec: with what is wrong with each."""
+    named = {"frontend" if part == Kind.FRONTEND else part: options for part, options in parts.items()}
+    problems = tuple(problems_of(named, PARTS))
+    if problems:
+        raise InvalidSpec("The options of the parts", problems)
+    return named
 
 
 def toolkit_version() -> str:

@@ -18,6 +18,7 @@ from clipper_nomad.errors import FabioUnreachable, InvalidSetting
 HTTP_PORT = 9999
 TCP_PORT = 7000
 ADMIN_PORT = 9998
+CONSUL_NAME = ".service.consul"
 ANSWER_WITHIN_S = 3.0
 
 
@@ -81,6 +82,12 @@ class FabioLoadBalancer(LoadBalancer):
         """The TCP proxy's port, under its older name."""
         return self.tcp_proxy_port
 
+    def at(self, host: str) -> FabioLoadBalancer:
+        """Return the same at another address."""
+        return FabioLoadBalancer(
+            host, http_proxy_port=self.http_proxy_port, tcp_proxy_port=self.tcp_proxy_port, admin_port=self.admin_port
+        )
+
     def http(self) -> str:
         """Return "host:port" of the HTTP proxy."""
         return f"{self._host}:{self.http_proxy_port}"
@@ -93,6 +100,11 @@ class FabioLoadBalancer(LoadBalancer):
     def _host(self) -> str:
         return f"[{self.address}]" if ":" in self.address else self.address
 
+    @property
+    def is_named_by_consul(self) -> bool:
+        """Whether the address is a name that only Consul's DNS knows."""
+        return self.address.endswith(CONSUL_NAME)
+
     def check_tcp(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
         """See that the TCP port listens. Without a route Fabio accepts and closes, which is well here.
         Raises: FabioUnreachable."""
@@ -103,7 +115,8 @@ class FabioLoadBalancer(LoadBalancer):
             raise FabioUnreachable(
                 f"Fabio's TCP proxy at {self.tcp()} does not listen: {shortly(exc)}. Model containers reach the query"
                 " frontends through it.",
-                hint=f"Add `,:{self.tcp_proxy_port};proto=tcp` to Fabio's -proxy.addr, or give tcp_proxy_port=.",
+                hint=self._forwarding(exc)
+                or f"Add `,:{self.tcp_proxy_port};proto=tcp` to Fabio's -proxy.addr, or give tcp_proxy_port=.",
             ) from exc
 
     def check_http(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
@@ -140,8 +153,25 @@ class FabioLoadBalancer(LoadBalancer):
         except requests.RequestException as exc:
             raise FabioUnreachable(
                 f"Fabio's {what} at {where} does not answer: {shortly(exc)}.",
-                hint=f"See that Fabio runs there, and that its {setting} agree.",
+                hint=self._forwarding(exc) or f"See that Fabio runs there, and that its {setting} agree.",
             ) from exc
+
+    def _forwarding(self, cause: BaseException) -> str | None:
+        """Return what to do about a name that neither Consul nor this machine's resolver knows."""
+        if not self.is_named_by_consul or not _is_unknown_name(cause):
+            return None
+        service = self.address.removesuffix(CONSUL_NAME)
+        return (
+            f"Consul knows no healthy service {service!r}, and this machine's DNS does not know the name either. Give"
+            f" Fabio's address, or let it register as {service!r} and see that Consul can be asked from here."
+        )
+
+
+def _is_unknown_name(exc: BaseException | None) -> bool:
+    """Whether it was the look-up of a name that failed, somewhere below."""
+    while exc is not None and not isinstance(exc, socket.gaierror):
+        exc = exc.__cause__ or exc.__context__
+    return exc is not None
 
 
 def _one_port(name: str, given: list[int | None], *, default: int) -> int:

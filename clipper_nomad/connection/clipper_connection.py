@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.deployed_app import DeployedApp
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout, withdraw_unused
 from clipper_nomad.connection.inputs import kind_of, known_kind, sample_input
@@ -111,6 +112,7 @@ class ClipperConnection(ReplicaCalls):
         pkgs_to_install: Sequence[str] | None = None,
         retry: bool = True,
         timeout_s: float = DEPLOY_WITHIN_S,
+        job_options: JobOptions | None = None,
     ) -> DeployedApp:
         """Deploy a function as model `name`, linked to the app of the same name, which is registered if there is none.
 
@@ -140,6 +142,7 @@ class ClipperConnection(ReplicaCalls):
             pkgs_to_install=pkgs_to_install,
             retry=retry,
             timeout_s=timeout_s,
+            job_options=job_options,
         )
 
     def build_and_deploy_model(  # noqa: PLR0913  # Clipper's signature
@@ -158,9 +161,11 @@ class ClipperConnection(ReplicaCalls):
         sample: object = None,
         retry: bool = True,
         timeout_s: float = DEPLOY_WITHIN_S,
+        job_options: JobOptions | None = None,
     ) -> Deployment:
         """Do `build_model`, then `deploy_model`. If that fails, what was built is removed again."""
         self._require_connection()
+        self.check_job_options(name, version, job_options)
         image = self.build_model(name, version, model_data_path, base_image, container_registry, pkgs_to_install)
         with self.withdrawing_on_failure(image):
             return self.deploy_model(
@@ -174,6 +179,7 @@ class ClipperConnection(ReplicaCalls):
                 sample=sample,
                 retry=retry,
                 timeout_s=timeout_s,
+                job_options=job_options,
             )
 
     @contextlib.contextmanager
@@ -215,16 +221,19 @@ class ClipperConnection(ReplicaCalls):
         sample: object = None,
         retry: bool = True,
         timeout_s: float = DEPLOY_WITHIN_S,
+        job_options: JobOptions | None = None,
     ) -> Deployment:
         """Start a version; when this returns, it has answered through every query frontend and is current.
 
         `sample`: one input to try it on; without it ten values are made up, which a model may refuse. `timeout_s`: how
-        long it may take. Raises: InvalidName; AdminRefused: it is registered already; DeployFailed: it does not serve,
+        long it may take. `job_options`: what its replicas get of Nomad (cpu, memory, GPUs, …), also when it is scaled.
+        Raises: InvalidName, InvalidSpec; AdminRefused: it is registered already; DeployFailed: it does not serve,
         nothing of it is left, and the version that served before still does.
         """
         self._require_connection()
         number = self._deployable(name, version)
         kind = known_kind(input_type)
+        self.check_job_options(name, number, job_options)
         plan = Plan(
             name=name,
             version=number,
@@ -235,12 +244,19 @@ class ClipperConnection(ReplicaCalls):
             batch_size=batch_size,
             retry=retry,
             sample=None if sample is None else sample_input(sample, kind),
+            job_options=job_options,
         )
         deployment = Rollout(self.cm, self._admin, plan, within_s=timeout_s).run()
         if deployment.warning:
             self.logger.warning("Model %s:%s: %s", name, number, deployment.warning)
         self.logger.info("Model %s:%s is live after %.1f s", name, number, deployment.took_s)
         return deployment
+
+    def check_job_options(self, name: str, version: object, options: JobOptions | None) -> None:
+        """Refuse options that the version cannot be given, before anything is built. Raises: ClipperException."""
+        number = self._deployable(name, version)
+        if options is not None:
+            self.cm.check_job_options(name, number, options)
 
     # --- predicting ---
 

@@ -3,7 +3,7 @@
     register staged     the catalog refuses what cannot be; nothing has started yet, the old version serves
     start replicas      by the container manager
     wait                until every live query frontend reports as many ready replicas as were asked for
-    probe               one real prediction through every live frontend
+    probe               one real prediction through every live frontend, and one through the load balancer, if there is one
     activate            the version becomes current, in one transaction
 
 Whatever fails on the way, also Ctrl+C: the staged record is deleted, the replicas are stopped, the old version serves on.
@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipper_nomad.admin.client import AdminClient, NewVersion, Probe, Staged
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.inputs import Input, made_up_input
+from clipper_nomad.connection.public_probe import probe_through
 from clipper_nomad.connection.readiness import Again, Answered, Broken, judge, missing
 from clipper_nomad.container_manager import ContainerManager, Failure
 from clipper_nomad.errors import AdminRefused, AdminUnreachable, ClipperException, DeployFailed
@@ -37,7 +39,10 @@ HTTP_CONFLICT = 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A version to deploy. `sample`: one input to probe with; None: one is made up, which a model may refuse."""
+    """A version to deploy. `sample`: one input to probe with; None: one is made up, which a model may refuse.
+
+    `job_options`: what its replicas get of the place they run in; None: the usual.
+    """
 
     name: str
     version: str
@@ -48,6 +53,7 @@ class Plan:
     batch_size: int = -1
     retry: bool = True
     sample: Input | None = None
+    job_options: JobOptions | None = None
 
     @property
     def title(self) -> str:
@@ -93,6 +99,7 @@ class Rollout:
             if self.plan.num_replicas:
                 self._wait(staged)
                 answered = self._probe(staged)
+                self._probe_public(staged)
             else:
                 answered = Answered(warning="no replica was asked for, so it was not tested")
             is_decided = True  # from here on the catalog may say that it serves, whatever is heard of it
@@ -132,7 +139,16 @@ class Rollout:
 
     def _start(self, staged: Staged) -> None:
         plan = self.plan
-        self.manager.deploy_model(plan.name, plan.version, plan.kind.word, plan.image, plan.num_replicas, uid=staged.uid)
+        self.manager.deploy_model(
+            plan.name,
+            plan.version,
+            plan.kind.word,
+            plan.image,
+            plan.num_replicas,
+            uid=staged.uid,
+            options=plan.job_options,
+            within_s=max(1.0, self._deadline - self.now()),
+        )
 
     def _clear_left_over(self) -> None:
         """Stop replicas of a deploy of this version that was killed: they would be taken for ours."""
@@ -147,21 +163,41 @@ class Rollout:
 
     def _probe(self, staged: Staged) -> Answered:
         """Return the answer to a prediction that went through every live frontend."""
-        is_made_up = self.plan.sample is None
-        sample = self.plan.sample if self.plan.sample is not None else made_up_input(self.plan.kind)
+        return self._answered(lambda within_s: self.admin.probe(staged, self._sample, within_s=within_s))
+
+    def _probe_public(self, staged: Staged) -> None:
+        """See that a prediction comes by the way that clients' queries will: through the load balancer."""
+        url = self.manager.public_url()
+        if url:
+            token = self.manager.get_admin_token()
+            self._answered(
+                lambda within_s: [probe_through(url, staged, self._sample, token=token, within_s=within_s)],
+                where=f" through {url}",
+            )
+
+    @property
+    def _sample(self) -> Input:
+        return self.plan.sample if self.plan.sample is not None else made_up_input(self.plan.kind)
+
+    def _answered(self, probe: Callable[[int], list[Probe]], *, where: str = "") -> Answered:
+        """Return the answer of a probe that is repeated until there is one. Raises: DeployFailed: there will be none."""
         while True:
-            match judge(self._probe_once(staged, sample), is_made_up=is_made_up):
+            match judge(self._probe_once(probe), is_made_up=self.plan.sample is None):
                 case Answered() as answered:
                     return answered
                 case Broken(cause=cause, hint=hint):
-                    raise self._failed(cause, self.manager.model_failure(self.plan.name, self.plan.version), hint)
+                    raise self._failed(
+                        f"{cause}{where and f' (asked{where})'}",
+                        self.manager.model_failure(self.plan.name, self.plan.version),
+                        hint,
+                    )
                 case Again(reason=reason):
-                    self._go_on_unless_hopeless(f"waiting for a prediction: {reason}")
+                    self._go_on_unless_hopeless(f"waiting for a prediction{where}: {reason}")
 
-    def _probe_once(self, staged: Staged, sample: Input) -> list[Probe]:
+    def _probe_once(self, probe: Callable[[int], list[Probe]]) -> list[Probe]:
         """Return what all frontends say; raise at once if the replicas fail for good while the prediction is waited for."""
         within_s = min(PROBE_WITHIN_S, max(1, int(self._deadline - self.now())))
-        asking = _in_background(lambda: self.admin.probe(staged, sample, within_s=within_s))
+        asking = _in_background(lambda: probe(within_s))
         while True:
             try:
                 return asking.result(timeout=LOOK_EVERY_S)

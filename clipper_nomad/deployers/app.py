@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection import ClipperConnection
 from clipper_nomad.connection.catalog_calls import Json
 from clipper_nomad.connection.deployed_app import DeployedApp
@@ -41,6 +42,7 @@ def deploy_app(  # noqa: PLR0913  # what ClipperConnection.deploy takes
     pkgs_to_install: Sequence[str] | None,
     retry: bool,
     timeout_s: float,
+    job_options: JobOptions | None,
 ) -> DeployedApp:
     """Deploy `func` as model `name` and link it to the app `name`. See `ClipperConnection.deploy`."""
     app = _app_to_serve(conn, name, kind)
@@ -68,6 +70,7 @@ def deploy_app(  # noqa: PLR0913  # what ClipperConnection.deploy takes
             sample=sample,
             retry=retry,
             timeout_s=timeout_s,
+            job_options=job_options,
         )
         if app is None or not app["linked_models"]:
             conn.link_model_to_app(name, name)

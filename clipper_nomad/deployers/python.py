@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection import ClipperConnection
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment
 from clipper_nomad.connection.inputs import input_of_function, known_kind, sample_input
@@ -27,6 +28,7 @@ def create_endpoint(  # noqa: PLR0913  # Clipper's signature
     pkgs_to_install: Sequence[str] | None = None,
     *,
     sample: object = None,
+    job_options: JobOptions | None = None,
 ) -> Deployment:
     """Register an app, deploy `func` as a model of the same name, and link the two.
 
@@ -47,6 +49,7 @@ def create_endpoint(  # noqa: PLR0913  # Clipper's signature
             batch_size,
             pkgs_to_install,
             sample=sample,
+            job_options=job_options,
         )
         clipper_conn.link_model_to_app(name, name)
     except BaseException as exc:
@@ -71,18 +74,21 @@ def deploy_python_closure(  # noqa: PLR0913  # Clipper's signature
     sample: object = None,
     retry: bool = True,
     timeout_s: float = DEPLOY_WITHIN_S,
+    job_options: JobOptions | None = None,
 ) -> Deployment:
     """Pack a function and deploy it; when this returns, it has answered and is the model's current version.
 
     `func` takes a batch, an array of shape (batch, features) for numbers or (batch,) of texts, and returns one output for
     each input. What it reaches is packed with it. `sample`: one input, to try the function on. `retry=False`: no query is
-    ever executed twice. The other arguments are Clipper's.
+    ever executed twice. `job_options`: what its replicas get of Nomad, as JobOptions(memory_mb=2048). The other arguments
+    are Clipper's.
     Raises: BundleError: it cannot be packed. DeployFailed: it did not become ready or gave no answer; the version that
     served before still does.
     """
     if not clipper_conn.connected:
         raise UnconnectedException
     kind = known_kind(input_type)
+    clipper_conn.check_job_options(name, version, job_options)
     given = sample_input(sample, kind) if sample is not None else input_of_function(func, kind)
     with packed(func, kind=kind, sample=given) as bundle:  # no longer than needed: a kill leaves it behind
         image = clipper_conn.build_model(name, version, str(bundle), base_image, registry, pkgs_to_install)
@@ -98,6 +104,7 @@ def deploy_python_closure(  # noqa: PLR0913  # Clipper's signature
             sample=given,
             retry=retry,
             timeout_s=timeout_s,
+            job_options=job_options,
         )
 
 

@@ -47,7 +47,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy:
-    """Run `count` replicas of a version from the bundle `digest`; answered when they are started, not ready."""
+    """Run `count` replicas of a version from the bundle `digest`; answered when they are started, not ready.
+
+    `env`: what they get besides what they inherit.
+    """
 
     name: str
     version: str
@@ -55,6 +58,7 @@ class Deploy:
     input_type: str
     digest: str
     count: int
+    env: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clipper_nomad.errors import StackError
@@ -20,7 +20,7 @@ FORMAT = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedVersion:
     """So many replicas of one model version. A count of 0 is remembered, so that it can be scaled up again, until the
-    version is unregistered."""
+    version is unregistered. `env`: what its replicas have besides what they inherit."""
 
     name: str
     version: str
@@ -28,6 +28,7 @@ class WantedVersion:
     input_type: str
     digest: str
     count: int
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

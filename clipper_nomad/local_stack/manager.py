@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, StackError, UnconnectedException
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
@@ -36,7 +37,7 @@ from clipper_nomad.local_stack.control import (
 )
 from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
 from clipper_nomad.local_stack.launch import attach, running_place, start_or_attach, stop
-from clipper_nomad.local_stack.parts import MOST_FRONTENDS, Programs, StackSettings
+from clipper_nomad.local_stack.parts import MOST_FRONTENDS, REPLICA_ENV, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 
 _ANSWER_WITHIN_S = 10.0
@@ -198,13 +199,35 @@ class LocalContainerManager:
         self.logger.debug("local mode needs no key for %s:%s", name, version)
         return ""
 
-    def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
-    ) -> None:
-        """Start replicas of a version from a published bundle. They are not ready when this returns.
+    def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
+        """Refuse variables that replicas are given by this stack itself. Raises: ClipperException."""
+        ours = sorted(REPLICA_ENV.intersection(options.env))
+        if ours:
+            raise ClipperException(
+                f"Model {name}:{version}: the stack sets {', '.join(ours)} itself.", hint="Leave them out of env."
+            )
 
-        Raises: ClipperException: `image` is no bundle's reference, or the supervisor refuses.
+    def deploy_model(  # what a deploy is made of
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        options: JobOptions | None = None,
+        within_s: float = 600.0,
+    ) -> None:
+        """Start replicas of a version from a published bundle. They are not ready when this returns, at once.
+
+        Of `options` replicas get `env`, also when they are scaled; the rest is Nomad's, so it has no effect here, and a
+        warning says so. Raises: ClipperException: `image` is no bundle's reference, or the supervisor refuses.
         """
+        options = options or JobOptions()
+        if idle := ", ".join(name for name in options.given if name != "env"):
+            self.logger.warning("local mode sets no limits and has one place to run: %s have no effect here", idle)
+        self.logger.debug("a local start takes no part of %s s", within_s)
         if not image.startswith(_REFERENCE):
             raise ClipperException(
                 f"Local mode runs bundles, and {image!r} is no bundle's reference.",
@@ -218,6 +241,7 @@ class LocalContainerManager:
                 input_type=input_type,
                 digest=image.removeprefix(_REFERENCE),
                 count=num_replicas,
+                env=dict(options.env),
             )
         )
 
@@ -285,6 +309,10 @@ class LocalContainerManager:
             return self._place.token.read_text().strip()
         except FileNotFoundError as exc:
             raise self._does_not_run() from exc
+
+    def public_url(self) -> str:
+        """Return "": the query frontends listen themselves."""
+        return ""
 
     def predict_url(self, app_name: str) -> str:
         """Return the URL to post an app's queries to."""

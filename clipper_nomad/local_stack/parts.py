@@ -36,6 +36,15 @@ def _module(name: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", name)  # -P: no file of the directory it starts in can hide a module
 
 
+# What each replica is told by the stack; no user's `env` may say otherwise.
+REPLICA_ENV = frozenset(
+    {
+        "CLIPPER_CLUSTER", "CLIPPER_MODEL_NAME", "CLIPPER_MODEL_VERSION", "CLIPPER_MODEL_UID", "CLIPPER_MODEL_PATH",
+        "CLIPPER_MODEL_DIGEST", "CLIPPER_INPUT_TYPE", "CLIPPER_REPLICA_ID", "CLIPPER_RPC_ADDRESSES", "CLIPPER_READY_FILE",
+    }
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
     """What is run for each kind of part. `store`: None for the one that store_binary.py finds."""
@@ -143,6 +152,7 @@ class PartTable:
         ready = self.ready_file(replica)
         rpc_addresses = map(self._rpc_address, range(self._settings.frontends))
         settings = {
+            **wanted.env,
             "CLIPPER_MODEL_NAME": wanted.name,
             "CLIPPER_MODEL_VERSION": wanted.version,
             "CLIPPER_MODEL_UID": wanted.uid,

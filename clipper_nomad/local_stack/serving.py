@@ -195,6 +195,7 @@ class Serving:
                     input_type=request.input_type,
                     digest=digest,
                     count=request.count,
+                    env=request.env,
                 )
                 replicas.want(wanted, lambda: None)
                 answer(Done())

@@ -34,6 +34,7 @@ from clipper_nomad_frontend.serving import Serving
 log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 60.0
+PROBE_PATH = "/_clipper/probe/{model}/{version}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -61,6 +62,8 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
+        # a deploy asks here once, by the way that clients' queries come; without the token there is no such page
+        app.router.add_post(prefix + PROBE_PATH, _with_token(_probe, refusal=web.HTTPNotFound))
     return app
 
 
@@ -69,7 +72,7 @@ def internal_app(facts: FrontendFacts) -> web.Application:
     app = _app(facts)
     app.router.add_get("/_clipper/report", _with_token(_report))
     app.router.add_get("/_clipper/mirror", _with_token(_mirror))
-    app.router.add_post("/_clipper/probe/{model}/{version}", _with_token(_probe))
+    app.router.add_post(PROBE_PATH, _with_token(_probe))
     return app
 
 
@@ -112,12 +115,12 @@ async def _errors_in_json(request: web.Request, handler: Handler) -> web.StreamR
         return web.json_response({"error": "Internal error", "cause": cause}, status=500)
 
 
-def _with_token(handler: Handler) -> Handler:
+def _with_token(handler: Handler, *, refusal: type[web.HTTPException] = web.HTTPUnauthorized) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
         token = request.app[FACTS].token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token is None or not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
-            raise web.HTTPUnauthorized
+            raise refusal
         return await handler(request)
 
     return checked
@@ -236,7 +239,9 @@ async def _probe_replica(facts: FrontendFacts, dispatch: VersionDispatch, packed
     if answer.status != 200:  # HTTP's OK
         kind = "" if answer.kind in answers.FOR_PEERS else answer.kind
         kind = kind or _KIND_OF_STATUS.get(answer.status, "refused")
-        return _probe_error(answer.status, answer.cause, kind)
+        key = dispatch.record.key
+        cause = f"{key} gave no output within {PROBE_TIMEOUT_S:g} s" if kind == "timeout" else answer.cause
+        return _probe_error(answer.status, cause, kind)
     reply = json.loads(answer.body)
     if reply["default"]:
         return _probe_error(503, reply["default_explanation"], "no_replica")

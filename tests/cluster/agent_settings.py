@@ -54,6 +54,7 @@ def nomad_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
             "max_dynamic_port": first + DYNAMIC_PORTS - 1,
+            "host_volume": {"shared": {"path": str(rig.shared)}},
             "options": {
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
                 "driver.allowlist": ",".join(rig.drivers),

@@ -59,6 +59,11 @@ class Rig:
         return ["raw_exec", "docker"] if self.has_docker else ["raw_exec"]
 
     @property
+    def shared(self) -> Path:
+        """The folder behind the client's host volume `shared`."""
+        return self.folder / "shared"
+
+    @property
     def allocations(self) -> Path:
         """The folder with one folder for each allocation."""
         return self.folder / "nomad" / "alloc"
@@ -130,6 +135,7 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         log = stack.enter_context(process("consul", "agent", "-config-file", str(config), folder=folder))
         leader = f"{rig.consul_url}/v1/status/leader"
         answers(session, leader, lambda answer: answer.ok and ":" in answer.text, "Consul to have a leader", log)
+        rig.shared.mkdir()
         config, plugins = folder / "nomad.json", folder / "plugins.hcl"
         config.write_text(json.dumps(nomad_settings(rig, ports[9:11], data=folder / "nomad")))
         plugins.write_text(nomad_plugins(rig))

@@ -31,7 +31,7 @@ Options = Any  # a manager's, and a deploy's
 
 @dataclass
 class Laptop:
-    """Somebody who reaches Nomad, Consul and Fabio, and no Docker daemon. `daemon`: of the clients, where only tests look."""
+    """Somebody who reaches Nomad, Consul and Fabio, and no Docker daemon. `daemon`: the clients'."""
 
     manager: NomadContainerManager
     conn: ClipperConnection

@@ -14,13 +14,14 @@ import docker
 import pytest
 import requests
 
-from clipper_nomad import ClipperConnection, DeployFailed, NomadContainerManager, NotOurs
+from clipper_nomad import ClipperConnection, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.jobs import web_job
 from tests.cluster.parts import redis_image
+from tests.cluster.processes import free_ports
 from tests.cluster.rig import Rig
 from tests.waiting import wait_until
 
@@ -239,6 +240,29 @@ def test_a_killed_frontend_costs_less_than_a_hundredth_of_a_minute_s_queries_and
     assert len(load.failed) == failed_by_then
     assert len(load.failed) <= 0.01 * 60 / load.pause_s, load.failed[:5]  # its client asks 200 times a second at most
     wait_until(lambda: len(cluster.frontends()) == FRONTENDS, "the frontend is back", within_s=60)
+
+
+def test_a_deploy_that_does_not_answer_through_fabio_fails_and_names_the_way(
+    cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    manager = NomadContainerManager(
+        rig.nomad_url,
+        rig.dns(),
+        FabioLoadBalancer("127.0.0.1", free_ports(1)[0], rig.fabio_tcp_port),  # nobody listens for HTTP there
+        consul_address=rig.consul_url,
+        redis_image=redis_image(daemon),
+        images=images,
+    )
+    conn = ClipperConnection(manager)
+    conn.connect()
+
+    with pytest.raises(
+        DeployFailed, match=f"waiting for a prediction through {manager.public_url()}: query frontend behind"
+    ):
+        python_deployer.deploy_python_closure(conn, "unseen", "1", "doubles", lambda inputs: inputs[:, 0], timeout_s=25)
+
+    assert "unseen:1" not in str(cluster.conn.get_all_models(verbose=True))
+    assert not [job["ID"] for job in manager.nomad.jobs() if "unseen" in job["ID"]]
 
 
 def test_logs_of_every_allocation_are_written(cluster: Cluster, tmp_path: Path) -> None:

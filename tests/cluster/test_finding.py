@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import requests
 
+from clipper_nomad.cluster.addresses import Addresses
 from clipper_nomad.cluster.consul_api import ConsulApi
-from clipper_nomad.cluster.discovery import ConsulDNS
+from clipper_nomad.cluster.discovery import DNS, ConsulDNS
 from clipper_nomad.cluster.endpoints import Endpoint
+from clipper_nomad.cluster.jobs.specs import EntryByAddress, EntryByService
+from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.rollout.rollout import Rollout
 from clipper_nomad.cluster.routes import FabioLoadBalancer
 from clipper_nomad.errors import ConsulUnreachable, DiscoveryError, FabioUnreachable, ServiceNotFound
 from tests.cluster.jobs import web_job
+from tests.cluster.processes import free_ports
 from tests.cluster.rig import Rig
 from tests.waiting import wait_until
 
@@ -140,3 +145,57 @@ def test_fabio_is_checked_at_each_of_its_ports(rig: Rig) -> None:
         bad.check_http()
     with pytest.raises(FabioUnreachable, match="admin port"):
         bad.routes()
+
+
+@pytest.fixture
+def registered(rig: Rig) -> Iterator[None]:
+    """The rig's Fabio in Consul, as Fabio registers itself."""
+    url = f"{rig.consul_url}/v1/agent/service"
+    service = {"ID": "fabio-rig", "Name": "fabio", "Address": "127.0.0.1", "Port": rig.fabio_admin_port}
+    requests.put(f"{url}/register", json=service, timeout=5).raise_for_status()
+    yield
+    requests.put(f"{url}/deregister/fabio-rig", timeout=5).raise_for_status()
+
+
+def by_name(rig: Rig) -> FabioLoadBalancer:
+    """Fabio as the article names it, a name that no resolver of this machine knows."""
+    return FabioLoadBalancer("fabio.service.consul", rig.fabio_http_port, rig.fabio_tcp_port)
+
+
+def addresses(rig: Rig, balancer: FabioLoadBalancer, dns: DNS | None = None) -> Addresses:
+    return Addresses(ClusterNames("b"), consul=rig.consul(), dns=dns, balancer=balancer)
+
+
+@pytest.mark.usefixtures("registered")
+def test_fabio_is_found_by_its_name_in_consul_whatever_the_resolver_knows(rig: Rig, consul: ConsulApi) -> None:
+    wait_until(lambda: consul.instances("fabio").found, "fabio is in the catalog")
+    nowhere = ConsulDNS("127.0.0.1", free_ports(1)[0], deadline_s=0.5)
+
+    for dns in (None, ConsulDNS("127.0.0.1", rig.consul_dns_port), nowhere):
+        found = addresses(rig, by_name(rig), dns)
+
+        assert found.predict_url("app") == f"http://127.0.0.1:{rig.fabio_http_port}/clipper-b/app/predict"
+        balancer = found.balancer()
+        assert isinstance(balancer, FabioLoadBalancer)
+        balancer.check_http()
+        balancer.check_tcp()
+        assert found.entry() == EntryByService(service="fabio", port=rig.fabio_tcp_port)
+
+
+@pytest.mark.usefixtures("registered")
+def test_replicas_dial_the_service_fabio_where_it_is_the_fabio_that_was_named(rig: Rig, consul: ConsulApi) -> None:
+    wait_until(lambda: consul.instances("fabio").found, "fabio is in the catalog")
+
+    assert addresses(rig, rig.fabio()).entry() == EntryByService(service="fabio", port=rig.fabio_tcp_port)
+    assert addresses(rig, rig.fabio().at("127.0.0.2")).entry() == EntryByAddress(host="127.0.0.2", port=rig.fabio_tcp_port)
+
+
+def test_a_name_that_neither_consul_nor_dns_knows_is_an_error_that_says_so(rig: Rig) -> None:
+    balancer = addresses(rig, by_name(rig)).balancer()
+    assert isinstance(balancer, FabioLoadBalancer)
+
+    for check in (balancer.check_http, balancer.check_tcp):
+        with pytest.raises(FabioUnreachable) as caught:
+            check()
+        assert "Consul knows no healthy service 'fabio', and this machine's DNS" in str(caught.value.hint)
+    assert addresses(rig, rig.fabio()).entry() == EntryByAddress(host="127.0.0.1", port=rig.fabio_tcp_port)

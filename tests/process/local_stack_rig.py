@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.local_stack.control import PartStatus, StackStatus
 from clipper_nomad.local_stack.manager import LocalContainerManager
 from clipper_nomad.local_stack.parts import Programs
@@ -104,9 +105,17 @@ class Home:
         write_manifest(folder, manifest)
         return folder
 
-    def deploy(self, manager: LocalContainerManager, behaviour: str, *, name: str = "m", replicas: int = 1) -> None:
+    def deploy(
+        self,
+        manager: LocalContainerManager,
+        behaviour: str,
+        *,
+        name: str = "m",
+        replicas: int = 1,
+        options: JobOptions | None = None,
+    ) -> None:
         image = manager.publish_bundle(name, "1", self.bundle(behaviour))
-        manager.deploy_model(name, "1", "doubles", image, replicas, uid="u1")
+        manager.deploy_model(name, "1", "doubles", image, replicas, uid="u1", options=options)
 
     def processes(self) -> dict[int, str]:
         """Every process that has something to do with this home, but for the tests' own: pid → command."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import BundleError, ClipperException, StackError
 from clipper_nomad.local_stack.control import VersionStatus
@@ -331,3 +332,21 @@ def test_an_owner_that_does_not_keep_ends_a_kept_stack_and_leaves_its_data(home:
     state = json.loads((home.path / "data" / "default-cluster" / "state.json").read_text())
     assert state["keep"]
     assert [item["name"] for item in state["wanted"]] == ["m"]
+
+
+def test_replicas_have_the_variables_that_were_asked_for_also_after_scaling_and_the_rest_is_said_to_be_idle(
+    home: Home, manager: LocalContainerManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.deploy(manager, "serve", options=JobOptions(env={"GREETING": "hello"}, memory_mb=512, node_pool="gpu"))
+    manager.set_num_replicas("m", "1", "doubles", "unused", 2)
+    wait_ready(manager, 2)
+
+    environments = [psutil.Process(pid_of_part(manager, f"model-m-1-{number}")).environ() for number in range(2)]
+
+    assert [each.get("GREETING") for each in environments] == ["hello", "hello"]
+    assert "memory_mb, node_pool have no effect here" in caplog.text
+
+
+def test_a_variable_that_the_stack_sets_itself_is_refused(home: Home, manager: LocalContainerManager) -> None:
+    with pytest.raises(ClipperException, match="the stack sets CLIPPER_MODEL_UID itself"):
+        manager.check_job_options("m", "1", JobOptions(env={"CLIPPER_MODEL_UID": "x", "MINE": "y"}))

@@ -15,7 +15,7 @@ import pytest
 
 from clipper_nomad.protocol.wire import ErrorKind, OutputError
 from clipper_nomad.state.records import Record, SloPolicy
-from tests.process.frontends import Frontend, a_version, an_app
+from tests.process.frontends import TOKEN, Frontend, a_version, an_app
 from tests.process.http_clients import Client, Reply, http_request, predict_request
 from tests.process.peer_replicas import PeerReplica
 from tests.waiting import wait_until
@@ -387,6 +387,18 @@ def test_the_log_names_what_went_wrong_and_no_input() -> None:
         assert [line["request_id"] for line in lines] == ["single", "several", "several"]
         assert {line["cause"] for line in lines} == {NO_MODEL}
         assert "12345" not in frontend.log
+
+
+def test_a_deploys_probe_comes_by_the_public_way_too_for_whoever_has_the_token() -> None:
+    with Frontend(a_version()) as frontend, PeerReplica(frontend.rpc):
+        wait_until(lambda: frontend.report()["versions"][0]["ready"], "a replica is ready")
+        replies = []
+        for headers in ([f"Authorization: Bearer {TOKEN}"], ["Authorization: Bearer another"], []):
+            with frontend.client() as client:
+                replies.append(client.ask("POST", "/_clipper/probe/m/1", b'{"input": [1.5, 2]}', headers))
+
+    assert [reply.status for reply in replies] == [200, 404, 404]
+    assert replies[0].json["output"] == 3.5
 
 
 def test_the_log_names_a_deploys_probe_and_its_version_instead_of_an_app() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from clipper_nomad.cluster.jobs.blueprint import Blueprint
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, NetworkMode, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
@@ -28,6 +30,7 @@ from clipper_nomad.cluster.names import ClusterNames
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOOLKIT = "0.1.0"
 DEFAULT, OTHER = ClusterNames(), ClusterNames("b")
+HOSTILE_TEXT = 'a "quote", ${NOMAD_ADDR_http} and \\n'
 SERVER_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
 
@@ -58,6 +61,17 @@ PLAIN_MODEL = ModelJob(
     uid="5f2b9c0e7d1a4c33a8f0e6d2b1c47790",
     input_type="doubles",
     program=image("diabetes"),
+)
+# A cluster whose users asked for something: for two parts, and below for a model.
+BLUEPRINT = Blueprint(
+    names=OTHER,
+    toolkit=TOOLKIT,
+    placement=Placement(datacenters=("eu-1",), constraints=(Constraint(attribute="${attr.kernel.name}", value="linux"),)),
+    tcp_port=7001,
+    options={
+        "redis": JobOptions(memory_mb=1024, constraints=(Constraint(attribute="${meta.ssd}", operator="is_set"),)),
+        "frontend": JobOptions(cpu_mhz=2000, env={"CLIPPER_ACCESS_LOG": HOSTILE_TEXT}, datacenters=("eu-1", "eu-2")),
+    },
 )
 HOSTILE = (
     'quote " and \\ backslash',
@@ -140,6 +154,30 @@ CASES: dict[str, JobSpec] = {
         env={"OMP_NUM_THREADS": "4"},
         volumes=(HostVolume(source="weights", path="/weights", read_only=True),),
         driver_options={"shm_size": 1073741824, "runtime": "nvidia", "ulimit": [{"memlock": "-1"}]},
+    ),
+    "redis/options": BLUEPRINT.parts(admin=image("admin"), frontend=image("query-frontend"))[0],
+    "query-frontend/options": BLUEPRINT.parts(admin=image("admin"), frontend=image("query-frontend"))[2],
+    "model/options": BLUEPRINT.model(
+        "diabetes",
+        "1",
+        uid=PLAIN_MODEL.uid,
+        input_type="doubles",
+        program=image("diabetes"),
+        replicas=2,
+        server_key=SERVER_KEY,
+        options=JobOptions(
+            cores=2,
+            memory_mb=1024,
+            memory_max_mb=2048,
+            gpus=(Gpus(),),
+            datacenters=("eu-2",),
+            node_pool="gpu",
+            constraints=(Constraint(attribute="${meta.ssd}", operator="is_set"),),
+            network_mode="bridge",
+            env={"OMP_NUM_THREADS": "2"},
+            volumes=(HostVolume(source="weights", path="/weights", read_only=True),),
+            driver_options={"shm_size": 1073741824},
+        ),
     ),
     "model/hostile-texts": replace(
         PLAIN_MODEL,

@@ -35,7 +35,8 @@ def options(verb: Verb) -> set[str]:
     ]
     # in an annotation typer takes the first name for the default
     names = [name for info in infos for name in (info.default, *(getattr(info, "param_decls", None) or ()))]
-    return {name for name in names if isinstance(name, str) and name.startswith("-")}
+    given = (each for name in names if isinstance(name, str) for each in name.split("/"))  # "--this/--no-this"
+    return {name for name in given if name.startswith("-")}
 
 
 def examples(verb: Verb) -> list[str]:

@@ -121,7 +121,9 @@ def test_what_a_cluster_was_brought_up_with_is_read_from_its_frontends() -> None
     task = {"Config": {"image": "r.example:5000/team/clipper-nomad-frontend:1-py3.11@sha256:ab"}, "Env": {}}
     job = {"TaskGroups": [{"Services": services, "Tasks": [task]}], "Datacenters": ["dc2"], "NodePool": "ml"}
 
-    assert read_settings(job, NAMES) == Settings(tcp_port=7001, datacenters=("dc2",), node_pool="ml", encrypted=False)
+    assert read_settings(job, NAMES) == Settings(
+        tcp_port=7001, registry="r.example:5000/team", datacenters=("dc2",), node_pool="ml", encrypted=False
+    )
 
 
 def test_a_cluster_without_fabio_is_read_so() -> None:

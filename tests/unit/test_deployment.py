@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from clipper_nomad.admin.client import AdminClient, Frontends, NewVersion, Probe, Staged
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.deployment import Plan, Rollout, withdraw_unused
 from clipper_nomad.container_manager import ContainerManager, Failure
 from clipper_nomad.errors import AdminRefused, AdminUnreachable, DeployFailed, StackError
@@ -35,12 +36,30 @@ class Manager:
     failure: Failure | None = None
     cluster_name: str = "test"
     cluster_identifier: str = "test"
+    public: str = ""
+    started_with: tuple[JobOptions | None, float] | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        options: JobOptions | None = None,
+        within_s: float = 600.0,
     ) -> None:
+        self.started_with = options, within_s
         self._note("start", name, version, input_type, image, num_replicas, uid)
+
+    def public_url(self) -> str:
+        return self.public
+
+    def get_admin_token(self) -> str:
+        return "token"
 
     def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
         self._note("stop", dict(models))
@@ -329,6 +348,29 @@ def test_a_live_version_of_the_same_number_is_not_stopped() -> None:
     rig.fails_with(AdminRefused)
 
     assert "stop" not in rig.steps
+
+
+def test_a_way_through_the_load_balancer_that_does_not_answer_fails_the_deploy_and_is_named() -> None:
+    rig = Rig()
+    rig.manager.public = "http://127.0.0.1:1/clipper"  # nobody listens there
+
+    exc = rig.fails_with(DeployFailed)
+
+    assert "waiting for a prediction through http://127.0.0.1:1/clipper: " in str(exc)
+    assert "probe" in rig.steps  # the frontends had answered
+    assert rig.steps[-3:] == ["discard", "stop", "forget"]
+
+
+def test_options_and_what_is_left_of_the_time_go_to_the_manager() -> None:
+    options = JobOptions(memory_mb=512)
+    rig = Rig(replace(PLAN, job_options=options))
+
+    rig.rollout.run()
+
+    assert rig.manager.started_with is not None
+    given, within_s = rig.manager.started_with
+    assert given is options
+    assert 50 < within_s < 60  # some of the 60 s is over
 
 
 def test_without_replicas_nothing_is_waited_for() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.planning import running_frontends
-from clipper_nomad.cli.on_nomad.reaching import ImageLines, image_set, new_manager, part_names, registry_of
+from clipper_nomad.cli.on_nomad.reaching import ImageLines, as_it_runs, image_set, new_manager, part_names, registry_of
 from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, RolloutEvent, Unchanged
@@ -39,6 +39,7 @@ def bring_up(output: Output, where: Where, shape: Shape, building: Building, *, 
     output.show_warnings_of("clipper_nomad")
     began = time.monotonic()
     became: dict[str, str] = {}
+    shape, building = as_it_runs(where, shape, building)
     names = part_names(new_manager(where, shape, building).names)
     with output.board() as board:
 

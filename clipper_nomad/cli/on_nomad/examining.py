@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from clipper_nomad.cli.on_nomad import verdicts
 from clipper_nomad.cli.on_nomad.planning import running_frontends
-from clipper_nomad.cli.on_nomad.reaching import image_set, new_manager, registry_of
+from clipper_nomad.cli.on_nomad.reaching import as_it_runs, image_set, new_manager, registry_of
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.discovery import ConsulDNS
-from clipper_nomad.cluster.jobs.programs import Image
 from clipper_nomad.cluster.jobs.specs import FrontendJob
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.route_claims import clashes, wanted_claims
 from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.errors import ClipperException, DiscoveryError, NomadRefused
+from clipper_nomad.errors import ClipperException, DiscoveryError, NomadRefused, NomadUnreachable
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.parts import Part
 
@@ -29,6 +29,8 @@ _ACLS_ON = frozenset({401, 403})
 
 def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -> Iterator[Verdict]:
     """Yield a verdict for each thing that is looked at. Raises: InvalidSetting, WrongUsage: an address cannot be read."""
+    with suppress(NomadUnreachable, NomadRefused):  # told below
+        shape, building = as_it_runs(where, shape, building)
     manager = new_manager(where, shape, building)
     nomad_answers = True
     for verdict in _nomad(manager):
@@ -45,16 +47,17 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
         runs = running_frontends(manager) is not None
         yield verdicts.room_verdict(rooms(manager.nomad), needs_of(manager, frontends), runs=runs)
     yield from _consul(manager)
-    yield _dns()
-    if isinstance(manager.load_balancer, FabioLoadBalancer):
-        yield from _fabio(manager.load_balancer)
+    named = manager.load_balancer
+    yield _dns(named.address if isinstance(named, FabioLoadBalancer) and named.is_named_by_consul else "")
+    balancer = manager.addresses.balancer()
+    if isinstance(balancer, FabioLoadBalancer):
+        yield from _fabio(balancer)
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
 
 
 def needs_of(manager: NomadContainerManager, frontends: int) -> Needs:
     """Return what the parts ask for."""
-    nothing = Image(reference="any")
-    specs = manager.blueprint.parts(admin=nothing, frontend=nothing, frontends=frontends)
+    specs = manager.specs(admin_image="any", frontend_image="any", frontends=frontends)
     asked = [(each.resources, each.count if isinstance(each, FrontendJob) else 1) for each in specs]
     return Needs(
         cpu_mhz=sum((resources.cpu or 0) * count for resources, count in asked),
@@ -113,12 +116,12 @@ def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
         yield verdicts.routes_verdict(clashes(wanted, services, ours=ours))
 
 
-def _dns() -> Verdict:
+def _dns(fabio: str) -> Verdict:
     try:
         found = ConsulDNS(deadline_s=DNS_WITHIN_S).resolve_all(CONSUL_ITSELF)
     except DiscoveryError as exc:
-        return verdicts.dns_verdict(is_forwarded=False, error=exc.msg)
-    return verdicts.dns_verdict(is_forwarded=bool(found))
+        return verdicts.dns_verdict(is_forwarded=False, error=exc.msg, fabio=fabio)
+    return verdicts.dns_verdict(is_forwarded=bool(found), fabio=fabio)
 
 
 def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:

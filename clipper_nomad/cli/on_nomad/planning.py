@@ -1,17 +1,16 @@
-"""`plan`, `up --plan` and `render` on Nomad: what `up` would register, and what that would change. Nothing is changed."""
+"""`plan` and `up --plan` on Nomad: what `up` would register, and what that would change. Nothing is changed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.changes import Change, JobChange, job_change, variable_lines
-from clipper_nomad.cli.on_nomad.reaching import new_manager
-from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
+from clipper_nomad.cli.on_nomad.reaching import as_it_runs, new_manager
+from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.jobs.render import render_job
-from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, RedisJob
+from clipper_nomad.cluster.jobs.specs import FrontendJob, JobSpec
 from clipper_nomad.cluster.names import variable_path
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain
@@ -20,8 +19,6 @@ from clipper_nomad.cluster.rollout.parsed_job import Json, count_of, with_counts
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
     from clipper_nomad.cluster.manager import NomadContainerManager
-
-PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,8 @@ def _planned(manager: NomadContainerManager, spec: JobSpec, *, is_count_asked: b
 
 def show_plan(output: Output, where: Where, shape: Shape, building: Building, frontends: int | None) -> bool:
     """Say what `up` would change, and return whether it would change anything."""
-    manager = new_manager(where, shape, building)
+    is_plain = (frontends, shape, building) == (None, Shape(), Building())
+    manager = new_manager(where, *as_it_runs(where, shape, building))
     plan = make_plan(manager, frontends)
     if plan.has_changes:
         output.line(f"cluster {where.cluster!r} on Nomad at {manager.nomad.endpoint.url}; `up` would do this:")
@@ -88,7 +86,6 @@ def show_plan(output: Output, where: Where, shape: Shape, building: Building, fr
         )
     output.line("nothing else is touched")
     if plan.has_changes:
-        is_plain = (frontends, shape, building) == (None, Shape(), Building())
         output.next_step(command("up", where) + ("" if is_plain else ", with the same options"))
     output.document(
         {
@@ -100,29 +97,3 @@ def show_plan(output: Output, where: Where, shape: Shape, building: Building, fr
         }
     )
     return plan.has_changes
-
-
-def render_parts(where: Where, shape: Shape, building: Building, parts: list[str], frontends: int) -> dict[str, str]:
-    """Return job → its HCL, of these parts (none: all). Raises: WrongUsage: there is no such part."""
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise WrongUsage(f"There is no part {unknown[0]!r}.", hint=f"The parts are: {', '.join(PARTS)}.")
-    wanted = tuple(PARTS[part] for part in parts or PARTS)
-    specs = new_manager(where, shape, building).specs(frontends=frontends)
-    found = {spec.job_id: render_job(spec) for spec in specs if isinstance(spec, wanted)}
-    if not found:
-        raise WrongUsage("With --redis-host there is no job of Redis.", hint="Render the other parts: admin, frontend.")
-    return found
-
-
-def write_rendered(output: Output, rendered: dict[str, str], folder: Path | None) -> None:
-    """Print jobspecs, or write each into a file of `folder`."""
-    if folder is None:
-        for text in rendered.values():
-            output.line(text.rstrip("\n"))
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for job, text in rendered.items():
-        (folder / f"{job}.nomad.hcl").write_text(text, encoding="utf-8")
-    output.done(f"wrote {len(rendered)} jobspecs into {folder}")
-    output.next_step(f"nomad job plan {folder / f'{next(iter(rendered))}.nomad.hcl'}")

@@ -1,26 +1,29 @@
 """From options and the environment to the container manager of a cluster on Nomad, and a connection to it.
 
-An option goes before its variable; what neither says, a running cluster's own job does (settings.py).
+An option goes before its variable; what neither says, a running cluster's own jobs do (settings.py), else the default.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from clipper_nomad.cli.command_line import command
+from clipper_nomad.cli.job_options import changed_options
 from clipper_nomad.cli.on_nomad.settings import Settings, read_settings
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.endpoints import nomad_endpoint
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.requirements import Placement
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.routes import HTTP_PORT, TCP_PORT, FabioLoadBalancer
-from clipper_nomad.errors import ClipperException
+from clipper_nomad.errors import ClipperException, NomadRefused, NomadUnreachable
 from clipper_nomad.images.image_set import ImageSet
 
 if TYPE_CHECKING:
@@ -53,7 +56,8 @@ def new_manager(
     Raises: WrongUsage, InvalidSetting, InvalidName, InvalidSpec.
     """
     datacenters = tuple(shape.datacenter or ("dc1",))
-    return NomadContainerManager(
+    changed_options({}, shape.settings or ())  # what cannot be is refused before anybody is asked
+    manager = NomadContainerManager(
         where.nomad,
         None,
         None if shape.no_fabio else fabio_of(where, shape),
@@ -69,13 +73,64 @@ def new_manager(
         bundle_limit_mb=shape.bundle_limit or 2048,
         namespace=where.namespace,
         consul_address=where.consul,
-        encrypted=not shape.no_encryption,
+        encrypted=shape.encryption is not False,
         rpc_mode=rpc_mode,
         placement=Placement(
             datacenters=datacenters, node_pool=shape.node_pool, namespace=where.namespace, region=shape.region
         ),
         images=image_set(building, progress=image_lines),
         progress=events,
+    )
+    if shape.settings:
+        manager.want_parts(changed_options(_running_options(manager), shape.settings))
+    return manager
+
+
+def _running_options(manager: NomadContainerManager) -> dict[str, JobOptions]:
+    """Return what the parts run with; nothing where Nomad cannot be asked, which whatever comes next will say."""
+    try:
+        return manager.running_options()
+    except (NomadUnreachable, NomadRefused):
+        return {}
+
+
+def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, Building]:
+    """Return the options with what they leave out as the cluster runs with, if it runs: `up` again resets nothing.
+
+    Raises: ClipperException: its store wants a password that is not given. NomadUnreachable.
+    """
+    manager = new_manager(where, Shape(no_fabio=True), Building(registry=""))
+    settings = found_settings(manager)
+    if settings is None:
+        return shape, building
+    store = settings.store
+    if store is not None and store.has_password and shape.redis_host is None and REDIS_PASSWORD not in os.environ:
+        raise ClipperException(
+            f"The cluster {where.cluster!r} runs with the Redis at {store.host}:{store.port}, which wants a password.",
+            hint=f"Set {REDIS_PASSWORD}.",
+        )
+    if building.registry is None and REGISTRY not in os.environ:
+        building = replace(building, registry=settings.registry)
+    return _kept(settings, where, shape), building
+
+
+def _kept(settings: Settings, where: Where, shape: Shape) -> Shape:
+    wants_fabio = bool(shape.tcp_port or shape.http_port or where.fabio)
+    store = settings.store
+    return replace(
+        shape,
+        no_fabio=shape.no_fabio or (settings.tcp_port is None and not wants_fabio),
+        tcp_port=shape.tcp_port or settings.tcp_port,
+        datacenter=shape.datacenter or list(settings.datacenters),
+        node_pool=shape.node_pool or settings.node_pool,
+        encryption=settings.encrypted if shape.encryption is None else shape.encryption,
+        redis_image=shape.redis_image or settings.redis_image,
+        redis_volume=shape.redis_volume or settings.redis_volume,
+        redis_host=shape.redis_host or (store.host if store else None),
+        redis_port=shape.redis_port or (store.port if store and shape.redis_host is None else None),
+        bundle_volume=shape.bundle_volume or settings.bundle_volume,
+        bundle_cache=shape.bundle_cache or settings.bundle_cache,
+        bundle_limit=shape.bundle_limit or settings.bundle_limit_mb,
     )
 
 
@@ -103,15 +158,8 @@ def found_manager(
     image_lines: ImageLines = _no_lines,
 ) -> NomadContainerManager:
     """Return the connected manager of a cluster that runs, as it was brought up. Raises: ClipperException: it does not."""
-    settings = running_settings(where)
+    shape = _kept(running_settings(where), Where(), Shape())
     building = building or Building()
-    shape = Shape(
-        no_fabio=settings.tcp_port is None,
-        tcp_port=settings.tcp_port,
-        datacenter=list(settings.datacenters),
-        node_pool=settings.node_pool,
-        no_encryption=not settings.encrypted,
-    )
     manager = new_manager(where, shape, building, rpc_mode=rpc_mode, events=events, image_lines=image_lines)
     manager.connect()
     return manager
@@ -136,10 +184,19 @@ def connected(
 def running_settings(where: Where) -> Settings:
     """Return what the cluster was brought up with. Raises: ClipperException: it does not run."""
     manager = new_manager(where, Shape(no_fabio=True), Building(registry=""))
-    job = manager.nomad.job(manager.names.frontend_job)
-    if job is None or job.get("Stop") or manager.names.frontend_job not in {each.id for each in manager.find_jobs().ours}:
+    settings = found_settings(manager)
+    if settings is None:
         raise not_on_nomad(where, manager.nomad)
-    return read_settings(job, manager.names)
+    return settings
+
+
+def found_settings(manager: NomadContainerManager) -> Settings | None:
+    """Return what the cluster was brought up with, None if it does not run."""
+    names = manager.names
+    job = manager.nomad.job(names.frontend_job)
+    if job is None or job.get("Stop") or names.frontend_job not in {each.id for each in manager.find_jobs().ours}:
+        return None
+    return read_settings(job, names, manager.nomad.job(names.redis_job), manager.nomad.job(names.admin_job))
 
 
 def not_on_nomad(where: Where, nomad: NomadApi) -> ClipperException:

@@ -1,40 +1,90 @@
-"""What a running cluster was brought up with, as the job of its query frontends says it. Pure.
+"""What a running cluster was brought up with, as its jobs say it. Pure.
 
-So that a later verb needs no option that `up` was given. What no job has (Fabio's host and HTTP port) is not here.
+So that a later verb, `up` itself too, needs no option that `up` was given. What no job has (Fabio's host and HTTP port) is
+not here; what single parts got of Nomad is in their meta (cluster/jobs/options.py).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.rollout.parsed_job import Json
 
 PREFIX = "urlprefix-:"
 ENCRYPTED = "CLIPPER_CURVE_SECRET_FILE"
+BUNDLES_FOLDER = "/bundles"
+BUNDLE_CACHE = "CLIPPER_BUNDLE_CACHE_VOLUME"
+BUNDLE_LIMIT = "CLIPPER_BUNDLE_MAX_BYTES"
+_STORE = re.compile(r"redis://(?P<login>:[^@]*@)?(?P<host>[A-Za-z0-9._-]+):(?P<port>\d+)/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreElsewhere:
+    """A Redis that somebody else runs."""
+
+    host: str
+    port: int
+    has_password: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`tcp_port` None: no Fabio."""
+    """`tcp_port` None: no Fabio. `registry`: of the parts; "" where images are the Docker host's own. `redis_*` None: no job
+    of Redis. `bundle_*` None: no volume.
+    """
 
     tcp_port: int | None
+    registry: str
     datacenters: tuple[str, ...]
     node_pool: str | None
     encrypted: bool
+    store: StoreElsewhere | None = None
+    redis_image: str | None = None
+    redis_volume: str | None = None
+    bundle_volume: str | None = None
+    bundle_cache: str | None = None
+    bundle_limit_mb: int | None = None
 
 
-def read_settings(job: Json, names: ClusterNames) -> Settings:
-    """Return the settings that a frontends' job shows."""
+def read_settings(job: Json, names: ClusterNames, redis: Json | None = None, admin: Json | None = None) -> Settings:
+    """Return the settings that the job of the frontends shows, and those of Redis and admin, if there are any."""
     group = job["TaskGroups"][0]
     task = group["Tasks"][0]
     tags = [
         tag for service in group.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]
     ]
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
+    asked = JobOptions.from_json((job.get("Meta") or {}).get(META_OPTIONS, ""))
+    kept = {} if admin is None else admin["TaskGroups"][0]["Tasks"][0].get("Env") or {}
+    whole = redis if redis is not None and (asked.datacenters or asked.node_pool) else job  # not what one part alone got
     return Settings(
         tcp_port=int(ports[0]) if ports else None,
-        datacenters=tuple(job.get("Datacenters") or ()),
-        node_pool=job.get("NodePool"),
+        registry=str(task["Config"]["image"]).rpartition("/")[0],
+        datacenters=tuple(whole.get("Datacenters") or ()),
+        node_pool=None if whole.get("NodePool") == "default" else whole.get("NodePool"),  # what Nomad fills in
         encrypted=ENCRYPTED in (task.get("Env") or {}),
+        store=_store_of(task),
+        redis_image=None if redis is None else str(redis["TaskGroups"][0]["Tasks"][0]["Config"]["image"]),
+        redis_volume=None if redis is None else _volume_at(redis["TaskGroups"][0], "/data"),
+        bundle_volume=None if admin is None else _volume_at(admin["TaskGroups"][0], BUNDLES_FOLDER),
+        bundle_cache=kept.get(BUNDLE_CACHE),
+        bundle_limit_mb=int(kept[BUNDLE_LIMIT]) // 1024**2 if BUNDLE_LIMIT in kept else None,
     )
+
+
+def _store_of(task: Json) -> StoreElsewhere | None:
+    for template in task.get("Templates") or ():
+        found = _STORE.search(str(template.get("EmbeddedTmpl") or ""))
+        if found is not None:
+            return StoreElsewhere(host=found["host"], port=int(found["port"]), has_password=found["login"] is not None)
+    return None
+
+
+def _volume_at(group: Json, path: str) -> str | None:
+    """Return the host volume that the group's first task has at `path`."""
+    mounts = group["Tasks"][0].get("VolumeMounts") or ()
+    volume = next((each["Volume"] for each in mounts if each.get("Destination") == path), None)
+    return None if volume is None else str((group.get("Volumes") or {})[volume]["Source"])

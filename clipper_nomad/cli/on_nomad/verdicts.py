@@ -162,16 +162,21 @@ def consul_verdict(url: str, *, version: str, leader: str) -> Verdict:
     return well("Consul", f"{version}  {url}  leader {leader}")
 
 
-def dns_verdict(*, is_forwarded: bool, error: str = "") -> Verdict:
-    """Judge whether this machine's resolver knows Consul's names. Nothing of the command line needs it."""
+def dns_verdict(*, is_forwarded: bool, error: str = "", fabio: str = "") -> Verdict:
+    """Judge whether this machine's resolver knows Consul's names. Nothing of the command line needs it.
+
+    `fabio`: Fabio's address, if it is such a name: other programs of this machine that ask there need it."""
     if is_forwarded:
         return well("DNS", "*.service.consul is looked up here")
     return Verdict(
         area="DNS",
         level="doubt",
-        text="*.service.consul is not looked up here",
-        why=error or "the resolver says that there is no such name; Consul's HTTP API is asked instead, which does as well",
-        fix="For ConsulDNS() in Python: forward the domain `consul` to a Consul agent's port 8600.",
+        text="not forwarded: *.service.consul is not looked up here",
+        why=(error or "the resolver says that there is no such name; Consul's HTTP API is asked instead, which does as well")
+        + (f"; clients here cannot use {fabio}, as other programs do not ask Consul" if fabio else ""),
+        fix="For ConsulDNS() in Python"
+        + (", and for clients" if fabio else "")
+        + ": forward the domain `consul` to a Consul agent's port 8600.",
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
     BundleKeeping,
     Entry,
-    EntryByAddress,
     EntryByService,
     EphemeralStorage,
     FrontendJob,
@@ -23,7 +25,7 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 
-CONSUL_NAME = ".service.consul"
+PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class Blueprint:
     """The choices that all jobs of a cluster share.
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
-    `resources`: of each replica. `redis_image`, `redis_storage`: where the cluster has a store of its own.
+    `resources`: of each replica; `options`: of each part, laid over what is here.
+    `redis_image`, `redis_storage`: where the cluster has a store of its own.
     """
 
     names: ClusterNames
@@ -39,6 +42,7 @@ class Blueprint:
     placement: Placement = field(default_factory=Placement)
     network: Network = field(default_factory=Network)
     resources: Resources = field(default_factory=Resources)
+    options: Mapping[str, JobOptions] = field(default_factory=dict)
     store: Store = field(default_factory=StoreOfCluster)
     redis_image: Image = field(default_factory=lambda: Image(reference="redis:7-alpine"))
     redis_storage: HostStorage | EphemeralStorage = field(default_factory=EphemeralStorage)
@@ -54,29 +58,20 @@ class Blueprint:
         Raises: InvalidSpec.
         """
         redis = RedisJob(
-            cluster=self.names,
-            toolkit=self.toolkit,
-            placement=self.placement,
-            network=self.network,
+            **self._part("redis"),
             image=self.redis_image,
             storage=self.redis_storage,
         )
         others = [
             AdminJob(
-                cluster=self.names,
-                toolkit=self.toolkit,
-                placement=self.placement,
-                network=self.network,
+                **self._part("admin"),
                 image=admin,
                 store=self.store,
                 has_route=self.tcp_port is not None,
                 bundles=replace(self.bundles, runtime=runtime),
             ),
             FrontendJob(
-                cluster=self.names,
-                toolkit=self.toolkit,
-                placement=self.placement,
-                network=self.network,
+                **self._part("frontend"),
                 image=frontend,
                 store=self.store,
                 count=frontends,
@@ -96,14 +91,11 @@ class Blueprint:
         program: Image | StoredBundle,
         replicas: int,
         server_key: str,
+        options: JobOptions | None = None,
     ) -> ModelJob:
         """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
         return ModelJob(
-            cluster=self.names,
-            toolkit=self.toolkit,
-            placement=self.placement,
-            network=self.network,
-            resources=self.resources,
+            **self._shared(options or JobOptions(), self.resources),
             model=name,
             version=version,
             uid=uid,
@@ -115,12 +107,19 @@ class Blueprint:
             curve_server_key=server_key if self.encrypted else None,
         )
 
+    def _part(self, part: str) -> dict[str, Any]:
+        options = self.options.get(part, JobOptions())
+        return self._shared(options, Resources()) | {"asked": options}
 
-def entry_by(address: str | None) -> EntryByAddress | EntryByService:
-    """Return where replicas first dial. `address`: host:port of a load balancer's TCP listener, None without one."""
-    if address is None:
-        return EntryByService()
-    host, _, port = address.rpartition(":")
-    if host.endswith(CONSUL_NAME):  # Nomad looks it up for the container, which then needs no DNS of Consul's
-        return EntryByService(service=host.removesuffix(CONSUL_NAME), port=int(port))
-    return EntryByAddress(host=host.strip("[]"), port=int(port))
+    def _shared(self, options: JobOptions, resources: Resources) -> dict[str, Any]:  # Any: fields of JobSpec
+        """What all jobs have, with `options` laid over it."""
+        return {
+            "cluster": self.names,
+            "toolkit": self.toolkit,
+            "placement": options.placement(self.placement),
+            "network": options.network(self.network),
+            "resources": options.resources(resources),
+            "env": options.env,
+            "volumes": options.volumes,
+            "driver_options": options.driver_options,
+        }

@@ -17,6 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from clipper_nomad.cluster.jobs import task_files
 from clipper_nomad.cluster.jobs.hcl import AtRunTime, Hcl, HclValue, Name, aligned, hcl
+from clipper_nomad.cluster.jobs.options import META_OPTIONS
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, NetworkMode
 from clipper_nomad.cluster.jobs.specs import (
@@ -61,7 +62,7 @@ def _(spec: RedisJob) -> tuple[str, Values]:
     listens_on = '{{ env "NOMAD_IP_db" }}' if spec.network.mode is NetworkMode.HOST else "0.0.0.0"  # noqa: S104  # a container's own
     settings = task_files.redis_settings(spec, data_folder="/data" if on_host else "/alloc/data", listens_on=listens_on)
     return "redis.nomad.hcl.j2", {
-        "meta": _named(spec.cluster.meta(Kind.REDIS, toolkit=spec.toolkit)),
+        "meta": _part_meta(spec, Kind.REDIS),
         "description": f"Store of the cluster {spec.cluster.cluster}: the catalog of its apps and models.",
         **_program(spec, spec.image, ports=["db"], files=[settings], args=[f"{SECRETS}/redis.conf"]),
         **_volumes((*volumes, *spec.volumes)),
@@ -92,7 +93,7 @@ def _(spec: AdminJob) -> tuple[str, Values]:
     if bundles.cache_volume is not None:
         env["CLIPPER_BUNDLE_CACHE_VOLUME"] = bundles.cache_volume
     return "admin.nomad.hcl.j2", {
-        "meta": _named(spec.cluster.meta(Kind.ADMIN, toolkit=spec.toolkit)),
+        "meta": _part_meta(spec, Kind.ADMIN),
         "description": f"Admin service of the cluster {spec.cluster.cluster}: the only writer of its store.",
         **_program(spec, spec.image, ports=["http"], files=[store, token], env=env),
         **_volumes(volumes),
@@ -127,7 +128,7 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
     routes = [] if spec.tcp_port is None else [spec.cluster.query_tag]
     rpc_routes = [] if spec.tcp_port is None else [rpc_tag(spec.tcp_port)]
     return "query-frontend.nomad.hcl.j2", {
-        "meta": _named(spec.cluster.meta(Kind.FRONTEND, toolkit=spec.toolkit)),
+        "meta": _part_meta(spec, Kind.FRONTEND),
         "description": f"Query frontends of the cluster {spec.cluster.cluster}: they take queries and batch them to models.",
         **_program(spec, spec.image, ports=["http", "rpc", "internal"], files=files, env=env),
         **_volumes(spec.volumes),
@@ -198,7 +199,7 @@ def _(spec: FabioJob) -> tuple[str, Values]:
     labels = ["http", *(str(each["label"]) for each in rpc_ports)]
     settings = task_files.fabio_settings(spec)
     return "fabio.nomad.hcl.j2", {
-        "meta": _named(spec.cluster.meta(Kind.FABIO, toolkit=spec.toolkit)),
+        "meta": _part_meta(spec, Kind.FABIO),
         "description": "Fabio: leads queries and model channels to the query frontends that are ready.",
         **_program(
             spec,
@@ -269,6 +270,12 @@ def _volumes(volumes: tuple[HostVolume, ...]) -> Values:
     """A volume of the group for each source, a mount in the task for each path."""
     mounts = [{"volume": f"volume-{index}", "volume_of": each} for index, each in enumerate(volumes)]
     return {"volumes": mounts}
+
+
+def _part_meta(spec: JobSpec, kind: Kind) -> dict[Name, HclValue]:
+    """Whose it is, and what was asked for it, which whoever registers it next keeps."""
+    asked = spec.asked.to_json()
+    return _named(spec.cluster.meta(kind, toolkit=spec.toolkit) | ({META_OPTIONS: asked} if asked else {}))
 
 
 def _named(values: Mapping[str, HclValue]) -> dict[Name, HclValue]:

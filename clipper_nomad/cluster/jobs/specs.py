@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from clipper_nomad.cluster.jobs.checks import Checker
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, Network, Options, Placement, Resources
 from clipper_nomad.cluster.names import DEFAULT_TCP_PORT, ClusterNames
@@ -160,7 +161,10 @@ class BundleKeeping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What all jobs have. `toolkit`: our version; `link`: where people find the dashboard; `driver_options`: docker's."""
+    """What all jobs have. `toolkit`: our version; `link`: where people find the dashboard; `driver_options`: docker's.
+
+    `asked`: the options that the rest of it came from, to be noted in the meta; a part's only.
+    """
 
     cluster: ClusterNames
     toolkit: str
@@ -171,6 +175,7 @@ class JobSpec:
     volumes: tuple[HostVolume, ...] = ()
     driver_options: Options = field(default_factory=dict)
     link: str | None = None
+    asked: JobOptions = field(default_factory=JobOptions)
 
     @property
     def job_id(self) -> str:

@@ -1,0 +1,53 @@
+"""`render` on Nomad: the jobspecs that `up` would register. Nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipper_nomad.cli.on_nomad.planning import running_frontends
+from clipper_nomad.cli.on_nomad.reaching import as_it_runs, new_manager
+from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
+from clipper_nomad.cluster.jobs.render import render_job
+from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, RedisJob
+from clipper_nomad.errors import NomadUnreachable
+
+if TYPE_CHECKING:
+    from clipper_nomad.cli.output import Output
+
+PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob}
+
+
+def render_parts(
+    output: Output, where: Where, shape: Shape, building: Building, parts: list[str], frontends: int | None
+) -> dict[str, str]:
+    """Return job → its HCL, of these parts (none: all). Raises: WrongUsage: there is no such part."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise WrongUsage(f"There is no part {unknown[0]!r}.", hint=f"The parts are: {', '.join(PARTS)}.")
+    wanted = tuple(PARTS[part] for part in parts or PARTS)
+    try:
+        manager = new_manager(where, *as_it_runs(where, shape, building))
+        count = frontends or running_frontends(manager)
+    except NomadUnreachable as exc:  # jobspecs can be made without it, from the options alone
+        output.note(f"! {exc.msg} What a running cluster was brought up with is left out.", "yellow")
+        manager, count = new_manager(where, shape, building), frontends
+        if not shape.settings:
+            manager.want_parts({})
+    found = {spec.job_id: render_job(spec) for spec in manager.specs(frontends=count or 1) if isinstance(spec, wanted)}
+    if not found:
+        raise WrongUsage("With a Redis of yours there is no job of it.", hint="Render the other parts: admin, frontend.")
+    return found
+
+
+def write_rendered(output: Output, rendered: dict[str, str], folder: Path | None) -> None:
+    """Print jobspecs, or write each into a file of `folder`."""
+    if folder is None:
+        for text in rendered.values():
+            output.line(text.rstrip("\n"))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for job, text in rendered.items():
+        (folder / f"{job}.nomad.hcl").write_text(text, encoding="utf-8")
+    output.done(f"wrote {len(rendered)} jobspecs into {folder}")
+    output.next_step(f"nomad job plan {folder / f'{next(iter(rendered))}.nomad.hcl'}")
