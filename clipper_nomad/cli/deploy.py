@@ -78,7 +78,7 @@ def deploy(
       clipper-nomad deploy model.py:predict --name digits --sample '[0.1, 0.2]'
       clipper-nomad deploy mypackage.models:clf.predict --name digits --replicas 2
       clipper-nomad deploy texts.py:greet --name greeter --input-type strings
-      clipper-nomad deploy train.py:clf.predict --name digits --package scikit-learn==1.7.2
+      clipper-nomad deploy train.py:clf.predict --name digits --package six
     """
     from clipper_nomad.cli.deploying import AppSettings, Target, check_app, deploy_target
     from clipper_nomad.cli.finding import connect, is_on_nomad, refuse_nomad_options, running_stack

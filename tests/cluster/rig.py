@@ -30,6 +30,7 @@ BINARIES = ("consul", "nomad", "fabio")
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
 DYNAMIC_PORTS = 500
+VOLUMES = ("bundles", "bundle-cache")  # host volumes of the client, empty at first
 # Nomad refuses to start with the first; the others would steer the agents' own clients or send loopback to a proxy.
 UNWANTED = (
     "AWS_CA_BUNDLE",
@@ -154,6 +155,7 @@ def nomad_config(rig: Rig, ports: list[int], *, data: Path) -> dict[str, object]
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
             "max_dynamic_port": first + DYNAMIC_PORTS - 1,
+            "host_volume": {name: {"path": str(made_volume(rig.folder, name))} for name in VOLUMES},
             "options": {
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
                 "driver.allowlist": "raw_exec,docker" if rig.has_docker else "raw_exec",
@@ -161,6 +163,14 @@ def nomad_config(rig: Rig, ports: list[int], *, data: Path) -> dict[str, object]
         },
         "consul": {"address": rig.consul_url.removeprefix("http://")},
     }
+
+
+def made_volume(folder: Path, name: str) -> Path:
+    """A folder for a host volume that every user may write."""
+    path = folder / "volumes" / name
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o777)
+    return path
 
 
 # As HCL: Nomad's JSON cannot say this. A second client on one Docker daemon must not remove the first one's containers.
