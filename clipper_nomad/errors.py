@@ -8,7 +8,7 @@
   + InvalidName               a name, version or label breaks the naming rules
   + InvalidSpec               what a job is to be made from is not possible; nothing was rendered or registered
   + NotOurs                   a job, or a route of Fabio, that is needed belongs to somebody else; nothing was changed
-  + BundleError               a closure cannot be packed, or a bundle is damaged or for another Python
+  + BundleError               a closure cannot be packed, or a bundle of it cannot be run
   + DeployFailed              a model version did not become ready; nothing of it is left behind
   + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
   + StackError                the local stack could not be started, found or stopped
@@ -79,7 +79,7 @@ class NotOurs(ClipperException):
 
 
 class BundleError(ClipperException):
-    """A closure cannot be packed, or a bundle is damaged or for another Python."""
+    """A closure cannot be packed, or its bundle cannot be run: damaged, too large, another Python, no wheel of a package."""
 
 
 class ImageError(ClipperException):

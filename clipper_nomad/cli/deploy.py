@@ -80,7 +80,7 @@ def deploy(
       clipper-nomad deploy model.py:predict --name digits --sample '[0.1, 0.2]'
       clipper-nomad deploy mypackage.models:clf.predict --name digits --replicas 2
       clipper-nomad deploy texts.py:greet --name greeter --input-type strings
-      clipper-nomad deploy train.py:clf.predict --name digits --package scikit-learn==1.7.2
+      clipper-nomad deploy train.py:clf.predict --name digits --package six
       clipper-nomad deploy model.py:predict --name m --memory 2048 --gpu 1
     """
     from clipper_nomad.cli.deploying import AppSettings, Target, check_app, deploy_target

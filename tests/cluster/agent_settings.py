@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def consul_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]
     }
 
 
-def nomad_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:  # Any: JSON
+def nomad_settings(rig: Rig, ports: list[int], *, data: Path, volumes: Iterable[str]) -> dict[str, Any]:  # Any: JSON
     """Of one agent that is server and client."""
     first = random.randrange(20_000, 32_000 - DYNAMIC_PORTS, DYNAMIC_PORTS)  # another rig's tasks take theirs elsewhere
     return {
@@ -54,7 +55,7 @@ def nomad_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
             "max_dynamic_port": first + DYNAMIC_PORTS - 1,
-            "host_volume": {"shared": {"path": str(rig.shared)}},
+            "host_volume": {name: {"path": str(rig.volume(name))} for name in volumes},
             "options": {
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
                 "driver.allowlist": ",".join(rig.drivers),

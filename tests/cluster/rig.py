@@ -30,6 +30,7 @@ from tests.cluster.registry import Registry, missing_for_registry, running_regis
 from tests.waiting import wait_until
 
 BINARIES = ("consul", "nomad", "fabio")
+VOLUMES = ("shared", "bundles", "bundle-cache")  # host volumes of the client, empty at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +59,9 @@ class Rig:
     def drivers(self) -> list[str]:
         return ["raw_exec", "docker"] if self.has_docker else ["raw_exec"]
 
-    @property
-    def shared(self) -> Path:
-        """The folder behind the client's host volume `shared`."""
-        return self.folder / "shared"
+    def volume(self, name: str) -> Path:
+        """The folder behind a host volume of the client, one of VOLUMES; every user may write to it."""
+        return self.folder / "volumes" / name
 
     @property
     def allocations(self) -> Path:
@@ -135,9 +135,11 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         log = stack.enter_context(process("consul", "agent", "-config-file", str(config), folder=folder))
         leader = f"{rig.consul_url}/v1/status/leader"
         answers(session, leader, lambda answer: answer.ok and ":" in answer.text, "Consul to have a leader", log)
-        rig.shared.mkdir()
+        for name in VOLUMES:
+            rig.volume(name).mkdir(parents=True)
+            rig.volume(name).chmod(0o777)
         config, plugins = folder / "nomad.json", folder / "plugins.hcl"
-        config.write_text(json.dumps(nomad_settings(rig, ports[9:11], data=folder / "nomad")))
+        config.write_text(json.dumps(nomad_settings(rig, ports[9:11], data=folder / "nomad", volumes=VOLUMES)))
         plugins.write_text(nomad_plugins(rig))
         stack.callback(unmount_below, folder)
         log = stack.enter_context(process("nomad", "agent", "-config", str(config), "-config", str(plugins), folder=folder))

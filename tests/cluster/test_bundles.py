@@ -31,7 +31,7 @@ Options = Any  # a manager's, and a deploy's
 
 @dataclass
 class Laptop:
-    """Somebody who reaches Nomad, Consul and Fabio, and no Docker daemon. `daemon`: the clients'."""
+    """Somebody who reaches Nomad, Consul and Fabio, and no Docker daemon. `daemon`: the clients, for tests to look at."""
 
     manager: NomadContainerManager
     conn: ClipperConnection
@@ -238,45 +238,10 @@ def runtime_of(laptop: Laptop) -> str:
     return str(job["TaskGroups"][0]["Tasks"][0]["Env"]["CLIPPER_RUNTIME_IMAGE"])
 
 
-@pytest.fixture
-def volumes(rig: Rig) -> Iterator[dict[str, str]]:
-    """Two host volumes of the rig's client, which every user may write."""
-    made: dict[str, str] = {}
-    with requests.Session() as session:
-        session.trust_env = False
-        for name in ("test-bundles", "test-bundle-cache"):
-            volume = {
-                "Name": name,
-                "PluginID": "mkdir",
-                "Parameters": {"mode": "0777"},
-                "RequestedCapabilities": [{"AccessMode": "single-node-multi-writer", "AttachmentMode": "file-system"}],
-            }
-            reply = session.put(f"{rig.nomad_url}/v1/volume/host/create", json={"Volume": volume}, timeout=20)
-            assert reply.ok, reply.text
-            made[name] = reply.json()["Volume"]["ID"]
-        wait_until(
-            lambda: all(
-                session.get(f"{rig.nomad_url}/v1/volume/host/{each}", timeout=5).json()["State"] == "ready"
-                for each in made.values()
-            ),
-            "the volumes are ready",
-            within_s=30,
-        )
-        try:
-            yield made
-        finally:
-            for each in made.values():
-                wait_until(
-                    lambda each=each: session.delete(f"{rig.nomad_url}/v1/volume/host/{each}/delete", timeout=5).ok,  # type: ignore[misc]  # bound at once
-                    "the volume goes, once Nomad knows that nobody uses it",
-                    within_s=60,
-                )
-
-
 def test_with_volumes_new_replicas_start_while_admin_is_away_and_bundles_outlive_it(
-    rig: Rig, daemon: docker.DockerClient, images: dict[Part, str], no_docker: None, volumes: dict[str, str]
+    rig: Rig, daemon: docker.DockerClient, images: dict[Part, str], no_docker: None
 ) -> None:
-    operator = Operator(rig, daemon, images, bundle_volume="test-bundles", bundle_cache="test-bundle-cache")
+    operator = Operator(rig, daemon, images, bundle_volume="bundles", bundle_cache="bundle-cache")
     try:
         operator.up()
         laptop = connected(rig, daemon)
@@ -301,4 +266,4 @@ def test_with_volumes_new_replicas_start_while_admin_is_away_and_bundles_outlive
         operator.conn.stop_all()
 
     assert [job["ID"] for job in rig.nomad().jobs()] == []
-    assert [each.name for each in daemon.containers.list() if str(each.name).startswith(f"{names.prefix}-")] == []
+    assert [each["ID"] for each in rig.nomad().all_allocations() if each["ClientStatus"] == "running"] == []
