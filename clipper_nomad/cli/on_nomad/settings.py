@@ -27,11 +27,8 @@ class Settings:
 
 def read_settings(job: Json, names: ClusterNames) -> Settings:
     """Return the settings that a frontends' job shows."""
-    group = job["TaskGroups"][0]
-    task = group["Tasks"][0]
-    tags = [
-        tag for service in group.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]
-    ]
+    task = job["TaskGroups"][0]["Tasks"][0]
+    tags = [tag for service in task.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]]
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
     return Settings(
         tcp_port=int(ports[0]) if ports else None,
