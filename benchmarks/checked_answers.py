@@ -11,6 +11,7 @@ from enum import StrEnum
 
 _EXAMPLES = 20  # records kept whole: enough to see what went wrong
 _SHOWN = 5  # of them in the description
+LATE_SEND_S = 0.05  # a client that waits longer before it sends is no open loop any more
 
 
 class Verdict(StrEnum):
@@ -81,6 +82,8 @@ class Tally:
         self.connects = 0
         self.failed_connects = 0
         self.seconds = 0.0  # of the whole run
+        self.late_sends = 0  # open loop: sent more than LATE_SEND_S after they were due; latency counts from there
+        self.latest_send_s = 0.0  # open loop: the longest that one was sent after it was due
         self.examples: list[Record] = []
         self._latencies_s = array("d")
 
@@ -100,6 +103,11 @@ class Tally:
         if record.verdict is Verdict.WRONG:
             self.wrong_after_timeout += 1
             self._keep(record)
+
+    def note_send(self, late_s: float) -> None:
+        """Count how late the open loop sent a query."""
+        self.late_sends += late_s > LATE_SEND_S
+        self.latest_send_s = max(self.latest_send_s, late_s)
 
     @property
     def queries(self) -> int:
@@ -139,8 +147,13 @@ class Tally:
             f"verdicts: {verdicts or 'none'} · statuses: {statuses or 'none'}\n"
             f"{self.wrong} wrong in all ({self.stray_answers} answers to nothing, {self.wrong_after_timeout} after the "
             f"timeout) · {self.late:,} late · {self.answered_after_timeout} answered after the timeout\n"
-            f"{self.connects} connections made, {self.failed_connects} attempts failed{examples}"
+            f"{self.connects} connections made, {self.failed_connects} attempts failed{self._of_sends()}{examples}"
         )
+
+    def _of_sends(self) -> str:
+        if not self.latest_send_s:
+            return ""
+        return f" · {self.late_sends:,} sent over {LATE_SEND_S * 1e3:.0f} ms late, at most {self.latest_send_s * 1e3:.0f} ms"
 
     def _keep(self, record: Record) -> None:
         # Wrong and unanswered ones displace the harmless: a run with thousands of 429s must still show its one wrong

@@ -73,6 +73,7 @@ class CheckingClient:
         self._waiting: deque[tuple[Query, float]] = deque()  # open loop: due, not sent
         self._is_open_loop = False
         self._is_sending = False
+        self._is_stopped = False
         self._next_connection = 0  # open loop: round robin
         self._failure: Exception | None = None  # the check's own: ends the run, and is raised from it
 
@@ -95,13 +96,14 @@ class CheckingClient:
         return await self._run(send)
 
     async def run_open(self, *, rate_per_s: float, seconds: float) -> Tally:
-        """Send at a steady rate for `seconds`, whatever the server does. Latency counts from when a query was due."""
+        """Send at a steady rate for `seconds` or until `stop`, whatever the server does. Latency counts from when a query
+        was due."""
         self._is_open_loop = True
         starts_at = time.monotonic()
 
         async def send() -> None:
             due = 0
-            while (now := time.monotonic()) < starts_at + seconds and self._failure is None:
+            while (now := time.monotonic()) < starts_at + seconds and self._failure is None and not self._is_stopped:
                 while (due_at := starts_at + due / rate_per_s) <= now:
                     self._waiting.append((self._make_query(next(self._numbers)), due_at))
                     due += 1
@@ -111,8 +113,9 @@ class CheckingClient:
         return await self._run(send)
 
     def stop(self) -> None:
-        """Let `run_closed` send nothing more, and end when what it sent is answered."""
+        """Let a run send nothing more, and end when what it sent is answered. Callable from any thread."""
         self._allowed = 0.0
+        self._is_stopped = True
 
     # -- Listener -----------------------------------------------------------------------------------------------------
 
@@ -156,6 +159,8 @@ class CheckingClient:
         now = time.monotonic()
         if self._is_open_loop:
             taken = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            for _, due_at in taken:
+                self.tally.note_send(now - due_at)
             connection.send(taken, now=now)
         elif self._is_sending:
             room = int(min(room, self._allowed))

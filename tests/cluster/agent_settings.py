@@ -93,10 +93,10 @@ def fabio_options(rig: Rig) -> list[str]:
     return [
         *("-proxy.addr", f"127.0.0.1:{rig.fabio_http_port},127.0.0.1:{rig.fabio_tcp_port};proto=tcp"),
         *("-proxy.strategy", "rr"),
+        *("-proxy.noroutestatus", "503"),
         *("-ui.addr", f"127.0.0.1:{rig.fabio_admin_port}"),
         *("-registry.consul.addr", f"127.0.0.1:{rig.consul_http_port}"),
         *("-registry.consul.checksRequired", "all"),
-        *("-registry.consul.pollinterval", "1s"),
         "-registry.consul.register.enabled=false",
         "-insecure",  # it may run as root
     ]

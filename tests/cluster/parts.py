@@ -16,6 +16,7 @@ from clipper_nomad.images.image_set import ImageSet, default_base, this_python
 BASE = os.environ.get("CLIPPER_TEST_BASE_IMAGE", default_base(this_python()))
 BUILD_NETWORK = os.environ.get("CLIPPER_TEST_BUILD_NETWORK", "host")
 REDIS = os.environ.get("CLIPPER_TEST_REDIS_IMAGE", "redis:7-alpine")
+REGISTRY = os.environ.get("CLIPPER_TEST_REGISTRY", "")
 OWN_REDIS = "clipper-nomad-test-redis:1"
 REDIS_RECIPE = """\
 ARG BASE
@@ -55,9 +56,14 @@ def redis_image(client: docker.DockerClient) -> str:
 
 
 def local_images() -> ImageSet:
-    """Return the images of the parts, built and kept on this Docker daemon."""
-    images = ImageSet(base=BASE, network=BUILD_NETWORK)
+    """Return the images of the parts, built and kept on this Docker daemon.
+
+    Others who test here at the same time would replace them: CLIPPER_TEST_REGISTRY keeps them apart, by digest.
+    """
+    images = ImageSet(base=BASE, network=BUILD_NETWORK, registry=REGISTRY)
     images.build_parts()
+    if REGISTRY:
+        images.push_parts()
     return images
 
 

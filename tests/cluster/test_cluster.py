@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,10 +14,11 @@ import pytest
 import requests
 
 from clipper_nomad import ClipperConnection, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
-from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import Unchanged
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet
+from tests.cluster.clusters import APP, MODEL, Cluster, deploy, running_cluster
 from tests.cluster.jobs import web_job
 from tests.cluster.parts import redis_image
 from tests.cluster.processes import free_ports
@@ -28,62 +28,12 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 FRONTENDS = 2
-APP, MODEL = "app", "sums"
-
-
-@dataclass
-class Cluster:
-    """A cluster that is up, and what was heard of its rollouts."""
-
-    manager: NomadContainerManager
-    conn: ClipperConnection
-    events: list[RolloutEvent] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return self.manager.predict_url(APP)
-
-    def ask(self, value: float, url: str | None = None) -> dict[str, Any]:  # Any: JSON
-        reply: dict[str, Any] = requests.post(url or self.url, json={"input": [value]}, timeout=10).json()
-        return reply
-
-    def frontends(self) -> list[str]:
-        """Where each query frontend itself takes queries."""
-        found = self.manager.consul.instances(self.manager.names.query_service).found
-        return [f"http://{each.address}:{each.port}/{APP}/predict" for each in found]
 
 
 @pytest.fixture(scope="module")
 def cluster(rig: Rig, daemon: docker.DockerClient, images: ImageSet) -> Iterator[Cluster]:
-    events: list[RolloutEvent] = []
-    manager = a_manager(rig, daemon, images, progress=events.append)
-    conn = ClipperConnection(manager)
-    try:
-        conn.start_clipper(num_frontend_replicas=FRONTENDS)
-        conn.register_application(APP, "doubles", "-1.0", 10_000_000)
-        deploy(conn, "1", lambda inputs: [float(row.sum()) for row in inputs])
-        conn.link_model_to_app(APP, MODEL)
-        yield Cluster(manager, conn, events)
-    finally:
-        conn.stop_all()
-
-
-def a_manager(
-    rig: Rig, daemon: docker.DockerClient, images: ImageSet, *, progress: Callable[[RolloutEvent], None]
-) -> NomadContainerManager:
-    return NomadContainerManager(
-        rig.nomad_url,
-        rig.dns(),
-        rig.fabio(),
-        consul_address=rig.consul_url,
-        redis_image=redis_image(daemon),
-        images=images,
-        progress=progress,
-    )
-
-
-def deploy(conn: ClipperConnection, version: str, function: Callable[[Any], Any], *, name: str = MODEL) -> None:
-    python_deployer.deploy_python_closure(conn, name, version, "doubles", function)
+    with running_cluster(rig, daemon, images, frontends=FRONTENDS) as cluster:
+        yield cluster
 
 
 class Load:
@@ -154,18 +104,13 @@ def test_secrets_are_in_no_job(cluster: Cluster) -> None:
 def test_scaling_to_four_and_back_loses_no_query(cluster: Cluster) -> None:
     with Load(cluster.url) as load:
         cluster.conn.set_num_replicas(MODEL, 4)
-        wait_until(lambda: ready_replicas(cluster) == 4 * FRONTENDS, "four replicas at each frontend", within_s=60)
+        wait_until(lambda: cluster.ready_replicas() == 4 * FRONTENDS, "four replicas at each frontend", within_s=60)
         cluster.conn.set_num_replicas(MODEL, 1)
-        wait_until(lambda: ready_replicas(cluster) == FRONTENDS, "one replica at each frontend", within_s=60)
+        wait_until(lambda: cluster.ready_replicas() == FRONTENDS, "one replica at each frontend", within_s=60)
 
     assert load.failed == []
     assert load.right > 100
     assert cluster.conn.get_num_replicas(MODEL) == 1
-
-
-def ready_replicas(cluster: Cluster) -> int:
-    reports = cluster.conn._admin.frontends().reports  # noqa: SLF001  # what frontends say of themselves
-    return sum(each["state"] == "ready" for report in reports for each in report["replicas"])
 
 
 def test_a_new_version_takes_over_without_a_lost_query(cluster: Cluster) -> None:

@@ -51,7 +51,7 @@ class Cluster:
         task["Driver"] = "raw_exec"
         task["Config"] = {"command": shutil.which("python3"), "args": ["-c", LISTENER.format(port=port)]}
         task["Resources"] |= {"CPU": 50, "MemoryMB": 32}
-        for service in group["Services"]:
+        for service in [*(group["Services"] or ()), *(task["Services"] or ())]:
             service["Checks"] = [{"Name": "up", "Type": "tcp", "PortLabel": port, "Interval": 10**9, "Timeout": 10**9}]
         self.nomad.register(job, modify_index=0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ from benchmarks.truth_judge import MISSED, NO_MODELS
 # Status and error of each row that a right query may get; with those in the second line comes `Retry-After`.
 _ERRORS = {(422, "poison_input"), (500, "Model error"), (504, "SLO missed"), (504, "Timeout")}
 _COME_AGAIN = {(429, "Overloaded"), (503, "No connected models"), (503, "Replica lost")}
+_OF_A_PROXY = {502, 503, 504}  # its own words: nobody is there, or who was there has gone
 
 
 class SteadyLoad:
-    """One run of the load, on `app`. Keeps what is needed of when an answer came."""
+    """One run of the load, on `app` (below `prefix`). Keeps what is needed of when an answer came, and from whom."""
 
     def __init__(
         self,
@@ -34,11 +36,16 @@ class SteadyLoad:
         max_pipeline: int = 1,
         timeout_s: float = 30.0,
         first_number: int = 0,
+        prefix: str = "",
+        is_proxied: bool = False,
     ) -> None:
+        self.answered_by: Counter[tuple[str, str]] = Counter()  # right answers of each model:version and replica
+        self.slowest_s = 0.0
         self.missed: list[Record] = []  # what was late or no true answer
         self.answered = 0
         self.started_at = time.monotonic()
-        self._path = f"/{app}/predict"
+        self._is_proxied = is_proxied
+        self._path = f"{prefix}/{app}/predict"
         self._right_at: list[float] = []
         shape = Shape(connections=connections, pipelining_share=1.0, max_pipeline=max_pipeline, timeout_s=timeout_s)
         self._client = CheckingClient(
@@ -49,6 +56,11 @@ class SteadyLoad:
             on_record=self._note,
             first_number=first_number,
         )
+
+    @property
+    def tally(self) -> Tally:
+        """The counts so far; of the whole run, once it has ended."""
+        return self._client.tally
 
     async def run(self, *, rate_per_s: float, seconds: float) -> Tally:
         return await self._client.run_open(rate_per_s=rate_per_s, seconds=seconds)
@@ -72,8 +84,13 @@ class SteadyLoad:
     def _make_query(self, number: int) -> Query:
         return Query(number, self._path, json.dumps({"input": [number, 0.5]}).encode())
 
-    @staticmethod
-    def _check(query: Query, answer: Answer) -> Verdict:
+    def stop(self) -> None:
+        """Send nothing more; the run ends when what was sent is answered."""
+        self._client.stop()
+
+    def _check(self, query: Query, answer: Answer) -> Verdict:
+        if self._is_proxied and answer.status in _OF_A_PROXY and answer.headers.get(b"content-type") != b"application/json":
+            return Verdict.ERROR
         body = json.loads(answer.body)
         if answer.status != 200:
             row = (answer.status, body["error"])
@@ -81,11 +98,19 @@ class SteadyLoad:
             return Verdict.ERROR if is_known else Verdict.WRONG
         if body["default"]:
             return Verdict.DEFAULT if body["default_explanation"] in {NO_MODELS, MISSED} else Verdict.WRONG
-        return Verdict.RIGHT if body["output"] == query.number + 0.5 else Verdict.WRONG
+        if body["output"] != query.number + 0.5:
+            return Verdict.WRONG
+        self.answered_by[_text(answer, b"x-clipper-model"), _text(answer, b"x-clipper-replica")] += 1
+        return Verdict.RIGHT
 
     def _note(self, record: Record) -> None:
         self.answered += 1
+        self.slowest_s = max(self.slowest_s, record.latency_s)
         if record.verdict is Verdict.RIGHT:
             self._right_at.append(record.started_at + record.latency_s)
         if record.verdict is not Verdict.RIGHT or record.is_late:
             self.missed.append(record)
+
+
+def _text(answer: Answer, header: bytes) -> str:
+    return answer.headers.get(header, b"").decode()

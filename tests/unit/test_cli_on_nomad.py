@@ -118,8 +118,12 @@ def test_people_see_jobs_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -
 
 def test_what_a_cluster_was_brought_up_with_is_read_from_its_frontends() -> None:
     services = [{"Name": NAMES.rpc_service, "Tags": ["clipper", "urlprefix-:7001 proto=tcp"]}]
-    task = {"Config": {"image": "r.example:5000/team/clipper-nomad-frontend:1-py3.11@sha256:ab"}, "Env": {}}
-    job = {"TaskGroups": [{"Services": services, "Tasks": [task]}], "Datacenters": ["dc2"], "NodePool": "ml"}
+    task = {
+        "Config": {"image": "r.example:5000/team/clipper-nomad-frontend:1-py3.11@sha256:ab"},
+        "Env": {},
+        "Services": services,
+    }
+    job = {"TaskGroups": [{"Tasks": [task]}], "Datacenters": ["dc2"], "NodePool": "ml"}
 
     assert read_settings(job, NAMES) == Settings(
         tcp_port=7001, registry="r.example:5000/team", datacenters=("dc2",), node_pool="ml", encrypted=False
@@ -128,8 +132,9 @@ def test_what_a_cluster_was_brought_up_with_is_read_from_its_frontends() -> None
 
 def test_a_cluster_without_fabio_is_read_so() -> None:
     services = [{"Name": NAMES.rpc_service, "Tags": ["clipper"]}]
-    task = {"Config": {"image": "clipper-nomad-frontend:1"}, "Env": {"CLIPPER_CURVE_SECRET_FILE": "/secrets/curve-secret"}}
-    job = {"TaskGroups": [{"Services": services, "Tasks": [task]}], "Datacenters": ["dc1"]}
+    env = {"CLIPPER_CURVE_SECRET_FILE": "/secrets/curve-secret"}
+    task = {"Config": {"image": "clipper-nomad-frontend:1"}, "Env": env, "Services": services}
+    job = {"TaskGroups": [{"Tasks": [task]}], "Datacenters": ["dc1"]}
 
     settings = read_settings(job, NAMES)
 

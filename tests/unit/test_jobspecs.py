@@ -146,16 +146,18 @@ def test_times_are_such_that_nomad_takes_them_and_nothing_waits_in_vain(case: st
     drain_s = int(task.one("env").attributes.get("CLIPPER_DRAIN_S", "0")) if task.all("env") else 0
     assert seconds(task.attributes["kill_timeout"]) > drain_s
     assert [each.attributes["delay"] for each in group.all("reschedule")] in ([], ["5s"])
-    checks = [check.attributes for service in group.all("service") for check in service.all("check")]
+    services = [*group.all("service"), *task.all("service")]
+    checks = [check.attributes for service in services for check in service.all("check")]
     assert checks
     assert all(seconds(check["timeout"]) <= seconds(check["interval"]) <= 2 for check in checks)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_service_has_a_check_and_only_frontends_have_canaries(case: str) -> None:
-    _, group, _ = parsed(CASES[case])
-    services = group.all("service")
+    _, group, task = parsed(CASES[case])
+    services = [*group.all("service"), *task.all("service")]
 
+    assert services
     assert all(service.all("check") for service in services)
     is_frontend = isinstance(CASES[case], FrontendJob)
     assert ("canary" in group.one("update").attributes) == is_frontend

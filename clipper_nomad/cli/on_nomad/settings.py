@@ -51,11 +51,8 @@ class Settings:
 
 def read_settings(job: Json, names: ClusterNames, redis: Json | None = None, admin: Json | None = None) -> Settings:
     """Return the settings that the job of the frontends shows, and those of Redis and admin, if there are any."""
-    group = job["TaskGroups"][0]
-    task = group["Tasks"][0]
-    tags = [
-        tag for service in group.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]
-    ]
+    task = job["TaskGroups"][0]["Tasks"][0]
+    tags = [tag for service in task.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]]
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
     asked = JobOptions.from_json((job.get("Meta") or {}).get(META_OPTIONS, ""))
     kept = {} if admin is None else admin["TaskGroups"][0]["Tasks"][0].get("Env") or {}
