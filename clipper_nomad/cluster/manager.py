@@ -18,6 +18,7 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
@@ -40,6 +41,7 @@ from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_s
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather
 from clipper_nomad.cluster.rollout.explain import explain
+from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
@@ -60,10 +62,7 @@ REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
 CONSUL_NAME = ".service.consul"
-
-
-def nothing(_: RolloutEvent) -> None:
-    """Say nothing."""
+LINE_WIDTH = 80
 
 
 class NomadContainerManager:
@@ -76,8 +75,9 @@ class NomadContainerManager:
 
     `registry`: where images are pushed to and pulled from; without one they are this machine's, which must then be the only
     Nomad client. `base_image`, `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
-    data; without one they are lost with their node. `encrypted`: the model channel. `images`, `progress`: replace what
-    builds, and hear of rollouts. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
+    data; without one they are lost with their node. `encrypted`: the model channel. `images`: replaces what builds.
+    `progress`: hears of rollouts, which otherwise are shown below a notebook's cell. NOMAD_* and CONSUL_* variables are
+    honoured; TLS is verified.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -106,7 +106,7 @@ class NomadContainerManager:
         placement: Placement | None = None,
         network: Network | None = None,
         images: ImageSet | None = None,
-        progress: Callable[[RolloutEvent], None] = nothing,
+        progress: Callable[[RolloutEvent], None] | None = None,
     ) -> None:
         if create_namespace_if_not_exists:
             raise ClipperException(
@@ -152,8 +152,10 @@ class NomadContainerManager:
             encrypted=encrypted,
         )
         registry = environ.get("CLIPPER_REGISTRY", "") if registry is None else registry
-        self._images = images or ImageSet(registry=registry, base=base_image, network=build_network)
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress)
+        self._images = images or ImageSet(
+            registry=registry, base=base_image, network=build_network, progress=self._show_image
+        )
+        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
     @property
@@ -398,6 +400,13 @@ class NomadContainerManager:
         if self._known is None:
             raise UnconnectedException
         return self._known
+
+    def _show(self, event: RolloutEvent) -> None:
+        show(event.job_id.removeprefix(f"{self.names.prefix}-"), rollout_line(event))
+
+    def _show_image(self, image: str, line: str) -> None:
+        name = image.partition("@")[0].rpartition("/")[2].rpartition(":")[0].removeprefix(f"{self.cluster_name}-")
+        show(f"image {name}", " ".join(line.split())[:LINE_WIDTH])
 
     def _stubs(self) -> list[JobStub]:
         return [read_stub(entry) for entry in self.nomad.jobs()]
