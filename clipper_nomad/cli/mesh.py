@@ -5,11 +5,11 @@ A link is wanted from each replica to each frontend, to at most MOST_LINKS of th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clipper_nomad.connection.readiness import linked_replicas
 from clipper_nomad.protocol.links import MOST_LINKS, wanted_links
 
 Json = Mapping[str, Any]  # a frontend's report
@@ -44,25 +44,9 @@ def mesh_document(frontends: Sequence[str], wanted: Sequence[WantedReplicas], re
     }
 
 
-def ready_replicas(uid: str, frontends: int, reports: Iterable[Json]) -> int:
-    """Return how many replicas of a version are ready for every frontend that shall have a link to them."""
-    if frontends <= MOST_LINKS:
-        return min((row["ready"] for report in reports for row in report["versions"] if row["uid"] == uid), default=0)
-    return len(_linked_replicas(uid, reports))
-
-
-def _linked_replicas(uid: str, reports: Iterable[Json]) -> Counter[str]:
-    """Each ready replica's name, and how many frontends have a link to it."""
-    return Counter(
-        name
-        for report in reports
-        for name in {row["replica"] for row in report["replicas"] if row["uid"] == uid and row["state"] == "ready"}
-    )
-
-
 def _links(wanted: WantedReplicas, reports: Sequence[Json], frontends: int) -> int:
     most = wanted_links(frontends)
-    found = _linked_replicas(wanted.uid, reports)
+    found = linked_replicas(wanted.uid, reports)
     return min(wanted.count * most, sum(min(count, most) for count in found.values()))
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipper_nomad.cli.finding import admin_of, predict_url
-from clipper_nomad.cli.mesh import WantedReplicas, mesh_document, ready_replicas
+from clipper_nomad.cli.mesh import WantedReplicas, mesh_document
+from clipper_nomad.connection.readiness import ready_replicas
 from clipper_nomad.errors import AdminRefused, AdminUnreachable
 
 if TYPE_CHECKING:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from clipper_nomad.cli.options import Json, Where
-from clipper_nomad.errors import ClipperException
-
-if TYPE_CHECKING:
-    from clipper_nomad.connection import ClipperConnection
-
-LOOK_EVERY_S = 0.25
 
 
 def scale(
@@ -45,38 +39,8 @@ def scale(
     version = named_version or connection.get_current_model_version(name)
     before = connection.get_num_replicas(name, version)
     with output.progress(f"from {before} to {replicas} replicas of {name}:{version}", at_most_s=timeout_s):
-        connection.set_num_replicas(name, replicas, version)
-        _await_ready(connection, name, version, replicas, deadline=began + timeout_s)
+        connection.set_num_replicas(name, replicas, version, timeout_s=timeout_s)
     took_s = time.monotonic() - began
     output.done(f"{name}:{version} has {replicas} replicas, it had {before}", took_s=took_s)
     output.next_step(command("status", where))
     output.document({"model": name, "version": version, "before": before, "replicas": replicas, "took_s": round(took_s, 3)})
-
-
-def _await_ready(connection: ClipperConnection, name: str, version: str, wanted: int, *, deadline: float) -> None:
-    """Return when every frontend has `wanted` ready replicas. Raises: ClipperException: with what keeps them."""
-    from clipper_nomad.cli.mesh import ready_replicas
-
-    while True:
-        reports = connection.frontends()
-        uid = next(
-            (
-                row["uid"]
-                for report in reports
-                for row in report["versions"]
-                if (row["model"], row["version"]) == (name, version)
-            ),
-            "",
-        )
-        ready = ready_replicas(uid, len(reports), reports)
-        if reports and ready == wanted:
-            return
-        failure = connection.cm.model_failure(name, version) if ready < wanted else None
-        if failure is not None or time.monotonic() > deadline:
-            cause = failure.cause if failure is not None else "nothing says why"
-            raise ClipperException(
-                f"{ready} of {wanted} replicas of {name}:{version} are ready: {cause}."
-                + (f"\n{failure.log_tail}" if failure is not None and failure.log_tail else ""),
-                hint=failure.hint if failure is not None else "See how it is: clipper-nomad status",
-            )
-        time.sleep(LOOK_EVERY_S)

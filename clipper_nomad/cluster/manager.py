@@ -16,6 +16,7 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.addresses import Addresses
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
@@ -40,6 +41,7 @@ from clipper_nomad.cluster.publishing import Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather
 from clipper_nomad.cluster.rollout.explain import explain
+from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
@@ -61,11 +63,8 @@ LOST_WITH_NODE = (
     "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
     " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
 )
+LINE_WIDTH = 80
 _PART_OF = {Kind.REDIS: "redis", Kind.ADMIN: "admin", Kind.FRONTEND: "frontend", Kind.FABIO: "fabio"}
-
-
-def nothing(_: RolloutEvent) -> None:
-    """Say nothing."""
 
 
 class NomadContainerManager:
@@ -80,9 +79,9 @@ class NomadContainerManager:
     only Nomad client's. Without one (None, and no CLIPPER_REGISTRY) no image of a model is built: its bundle goes to admin,
     with its packages, and `runtime_image` runs it, or the one that the cluster was brought up with. `bundle_volume`: a host
     volume for bundles, `bundle_cache` one of every client, `bundle_limit_mb`: the most that one may have. `base_image`,
-    `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
-    data; without one they are lost with their node. `encrypted`: the model channel. `images`, `progress`: replace what
-    builds, and hear of rollouts. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
+    `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's data; without one they are lost
+    with their node. `encrypted`: the model channel. `images`: replaces what builds. `progress`: hears of rollouts, which
+    otherwise are shown below a notebook's cell. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
 
     `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
     cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
@@ -119,7 +118,7 @@ class NomadContainerManager:
         network: Network | None = None,
         parts: Mapping[str, JobOptions] | None = None,
         images: ImageSet | None = None,
-        progress: Callable[[RolloutEvent], None] = nothing,
+        progress: Callable[[RolloutEvent], None] | None = None,
     ) -> None:
         if create_namespace_if_not_exists:
             raise ClipperException(
@@ -172,7 +171,7 @@ class NomadContainerManager:
         registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
         self._publishing = Publishing(
             self.names,
-            images=images or ImageSet(registry=registry, base=base_image, network=build_network),
+            images=images or ImageSet(registry=registry, base=base_image, network=build_network, progress=self._show_image),
             runtime_image=runtime_image or "",
             nomad=self.nomad,
             placement=place,
@@ -180,7 +179,7 @@ class NomadContainerManager:
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress)
+        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
     @property
@@ -452,6 +451,13 @@ class NomadContainerManager:
         if self._known is None:
             raise UnconnectedException
         return self._known
+
+    def _show(self, event: RolloutEvent) -> None:
+        show(event.job_id.removeprefix(f"{self.names.prefix}-"), rollout_line(event))
+
+    def _show_image(self, image: str, line: str) -> None:
+        name = image.partition("@")[0].rpartition("/")[2].rpartition(":")[0].removeprefix(f"{self.cluster_name}-")
+        show(f"image {name}", " ".join(line.split())[:LINE_WIDTH])
 
     def _stubs(self) -> list[JobStub]:
         return [read_stub(entry) for entry in self.nomad.jobs()]

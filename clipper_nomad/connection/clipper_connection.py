@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection.deployed_app import DeployedApp
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout, withdraw_unused
@@ -284,13 +285,18 @@ class ClipperConnection(ReplicaCalls):
     # --- inside ---
 
     def _wait_until_up(self) -> None:
+        """Return when admin answers, and a query frontend where clients ask: a load balancer learns of it a little later."""
         deadline = time.monotonic() + START_WITHIN_S
         while True:
             is_admin_up = self._admin_client.is_ready()
-            if is_admin_up and self._queries.is_up(f"http://{self.cm.get_query_addr()}", within_s=LOOK_EVERY_S * 30):
+            url = self.cm.predict_url("APP")
+            base = url.removesuffix("/APP/predict")
+            if is_admin_up and self._queries.is_up(base, within_s=LOOK_EVERY_S * 30):
+                show("cluster", f"takes queries at {url}")
                 return
+            show("cluster", f"waits for {base if is_admin_up else 'the admin service'}")
             if time.monotonic() > deadline:
-                silent = "query frontend" if is_admin_up else "admin service"
+                silent = f"query frontend at {base}" if is_admin_up else "admin service"
                 raise ClipperException(
                     f"Gave up after {START_WITHIN_S:.0f} s: the {silent} of cluster '{self.cm.cluster_name}' is not ready.",
                     hint="Its log says why: get_logs() of the container manager writes it to a file.",

@@ -35,6 +35,8 @@ LOOK_EVERY_S = 0.1
 PROBE_WITHIN_S = 60  # the most that admin lets a probe take
 MAX_SAMPLE_BYTES = 64 * 1024  # admin's MAX_TEXT_BYTES; the bundle holds a longer one
 HTTP_CONFLICT = 409
+WIDTH = 60  # of the first line of what is printed
+MAX_OUTPUT = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +63,11 @@ class Plan:
         return f"Model '{self.name}' version '{self.version}'"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Deployment:
-    """A version that serves. `output`: the answer to the probe; None with a `warning` if there was none."""
+    """A version that serves. `output`: the answer to the probe; None with a `warning` if there was none.
+
+    Printed, as a notebook does with a cell's last value, it says how it was tested."""
 
     name: str
     version: str
@@ -73,6 +77,20 @@ class Deployment:
     exec_micros: int
     took_s: float
     warning: str | None = None
+
+    def lines(self, input_type: str = "") -> list[str]:
+        """Return what there is to say of it, the first line that it is live."""
+        live = f"✔ {self.name}:{self.version} is live"
+        first = f"{live:<{WIDTH}} {self.took_s:.1f} s"
+        if self.warning:
+            return [first, f"  warning   {self.warning}"]
+        length = f"[{len(self.sample)}]" if isinstance(self.sample, list) else ""
+        taken = f"    input: {input_type}{length}" if input_type else ""
+        answer = _short(self.output)
+        return [first, f"  tested    your function ran on a sample → {answer} in {self.exec_micros / 1000:.1f} ms{taken}"]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
 
 
 @dataclass(slots=True)
@@ -266,6 +284,11 @@ class Rollout:
         versions: Sequence[Mapping[str, Any]] = self.admin.catalog()["versions"]
         wanted = (self.plan.name, self.plan.version)
         return next((one for one in versions if (one["name"], one["version"]) == wanted), None)
+
+
+def _short(output: Any) -> str:  # noqa: ANN401  # JSON
+    text = json.dumps(output)
+    return text if len(text) <= MAX_OUTPUT else f"{text[: MAX_OUTPUT - 1]}…"
 
 
 def withdraw_unused(manager: ContainerManager, admin: AdminClient, image: str) -> None:

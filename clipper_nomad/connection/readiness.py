@@ -1,8 +1,12 @@
-"""Whether a new version can serve: what frontends' reports lack, and what probes say. Pure; deployment.py acts on it."""
+"""Whether a version can serve: what frontends' reports have and lack, and what probes say. Pure.
+
+deployment.py acts on it for a new version, replica_calls.py for one that is scaled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +70,22 @@ def missing(frontends: Frontends, uid: str, wanted: int) -> str | None:
     if not has_all_links and len(names) < wanted:
         return f"{len(names)} of {wanted} replicas are ready"
     return None
+
+
+def ready_replicas(uid: str, frontends: int, reports: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many replicas of a version are ready for every frontend that shall have a link to them."""
+    if frontends <= MOST_LINKS:
+        return min((row["ready"] for report in reports for row in report["versions"] if row["uid"] == uid), default=0)
+    return len(linked_replicas(uid, reports))
+
+
+def linked_replicas(uid: str, reports: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Each ready replica's name, and how many frontends have a link to it."""
+    return Counter(
+        name
+        for report in reports
+        for name in {row["replica"] for row in report["replicas"] if row["uid"] == uid and row["state"] == "ready"}
+    )
 
 
 def judge(probes: Sequence[Probe], *, is_made_up: bool) -> Answered | Again | Broken:

@@ -5,13 +5,18 @@ The middle of ClipperConnection: what runs (the container manager) and what is r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from clipper_nomad.admin.client import AdminClient
+from clipper_nomad.cell_block import show
 from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
+from clipper_nomad.connection.readiness import ready_replicas
 from clipper_nomad.container_manager import ContainerManager
 from clipper_nomad.errors import ClipperException
 
+SCALE_WITHIN_S = 300.0  # an image may have to be pulled
+LOOK_EVERY_S = 0.25
 CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # Clipper's mark of a model registered without an image
 
 
@@ -33,11 +38,15 @@ class ReplicaCalls(CatalogCalls):
         self._require_connection()
         return self.cm.get_num_replicas(name, self._given_or_current(name, version))
 
-    def set_num_replicas(self, name: str, num_replicas: int, version: object = None) -> None:
-        """Start or drain replicas of a version until there are `num_replicas`; without a version, of the current one.
+    def set_num_replicas(
+        self, name: str, num_replicas: int, version: object = None, *, timeout_s: float = SCALE_WITHIN_S
+    ) -> None:
+        """Start or drain replicas of a version, and return when every query frontend has `num_replicas` ready.
 
-        Raises: ClipperException: it is not registered, or has no container.
+        Without a version, of the current one. Raises: ClipperException: it is not registered, has no container, or its
+        replicas do not become ready within `timeout_s`, and why; `num_replicas` stay wanted.
         """
+        deadline = time.monotonic() + timeout_s
         number = self._given_or_current(name, version)
         model = self.get_model_info(name, number)
         if model is None:
@@ -48,6 +57,7 @@ class ReplicaCalls(CatalogCalls):
                 "it can be started"
             )
         self.cm.set_num_replicas(name, number, model["input_type"], model["container_name"], num_replicas)
+        self._await_replicas(name, number, num_replicas, deadline=deadline)
 
     def stop_models(self, model_names: Sequence[str]) -> None:
         """Stop and unregister every version of these models; names that nothing is registered under are passed over."""
@@ -67,6 +77,25 @@ class ReplicaCalls(CatalogCalls):
         models = self._versions_where(lambda _: True)
         self.cm.stop_all_model_containers()
         self._unregister(models)
+
+    def _await_replicas(self, name: str, version: str, wanted: int, *, deadline: float) -> None:
+        while True:
+            reports = self._admin.frontends().reports
+            known = (row for report in reports for row in report["versions"])
+            uid = next((row["uid"] for row in known if (row["model"], row["version"]) == (name, version)), "")
+            ready = ready_replicas(uid, len(reports), reports)
+            show(f"{name}:{version}", f"{ready} of {wanted} replicas ready")
+            if reports and ready == wanted:
+                return
+            failure = self.cm.model_failure(name, version) if ready < wanted else None
+            if failure is not None or time.monotonic() > deadline:
+                cause = failure.cause if failure is not None else "nothing says why"
+                tail = f"\n{failure.log_tail}" if failure is not None and failure.log_tail else ""
+                raise ClipperException(
+                    f"{ready} of {wanted} replicas of {name}:{version} are ready: {cause}.{tail}",
+                    hint=failure.hint if failure is not None else "See how it is: clipper-nomad status",
+                )
+            time.sleep(LOOK_EVERY_S)
 
     def _given_or_current(self, name: str, version: object) -> str:
         return self.get_current_model_version(name) if version is None else str(version)

@@ -88,6 +88,7 @@ class ImageSet:
                 network=self._network,
                 said=lambda line, reference=reference: self._say(reference, line),  # type: ignore[misc]
             )
+            self._say(reference, "built")
             built[part] = reference
         return built
 
@@ -126,6 +127,7 @@ class ImageSet:
             network=self._network,
             said=lambda line: self._say(reference, line),
         )
+        self._say(reference, "built")
         if self._registry:
             return self._push(reference)
         # a tag that moves would change a version; Nomad never looks for one with an id of its own elsewhere
@@ -154,7 +156,9 @@ class ImageSet:
             raise ImageError(
                 f"{reference} has no registry to be pushed to.", hint="Name one: --registry registry.example/team"
             )
-        return self._images.push(reference, said=lambda line: self._say(reference, line))
+        pushed = self._images.push(reference, said=lambda line: self._say(reference, line))
+        self._say(reference, "built and pushed")
+        return pushed
 
     @property
     def _images(self) -> DockerImages:

@@ -132,8 +132,8 @@ def test_a_frontend_is_removed(cluster: Cluster, rig: Rig, daemon: docker.Docker
     assert all(before.values()), "one of them took no part in the load"
 
 
-def test_a_rolling_update_of_the_frontends(cluster: Cluster, daemon: docker.DockerClient) -> None:
-    image = cluster.manager._images.find(Part.FRONTEND)  # noqa: SLF001
+def test_a_rolling_update_of_the_frontends(cluster: Cluster, daemon: docker.DockerClient, images: ImageSet) -> None:
+    image = images.find(Part.FRONTEND)
     daemon.images.get(str(image)).tag(*OTHER_IMAGE.split(":"))
     before = {each["ID"] for each in cluster.running(cluster.manager.names.frontend_job)}
 

@@ -5,6 +5,6 @@ settings.py      what a running cluster was brought up with, from its frontends'
 bringing_up.py   `up`         planning.py    `plan`, `up --plan`     rendering.py   `render`     taking_down.py   `down`
 state.py         `status`: gathers and shows                                   task_logs.py     `logs`
 changes.py       what a plan of Nomad's says, as lines (pure)
-rollout_lines.py what a rollout tells, as lines (pure)                         deploying_there.py  `deploy`
+deploying_there.py  `deploy`
 examining.py     `doctor`: asks Nomad, Consul, Fabio, DNS, Docker              verdicts.py      judges them (pure)
 """

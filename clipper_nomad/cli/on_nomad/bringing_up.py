@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import ImageLines, as_it_runs, image_set, new_manager, part_names, registry_of
-from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.errors import ClipperException, ImageError
 
 if TYPE_CHECKING:

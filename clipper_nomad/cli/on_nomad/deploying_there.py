@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from clipper_nomad.cli.on_nomad.bringing_up import image_lines
 from clipper_nomad.cli.on_nomad.reaching import connected
-from clipper_nomad.cli.on_nomad.rollout_lines import rollout_line
 from clipper_nomad.cli.options import Building, Where
+from clipper_nomad.cluster.rollout.lines import rollout_line
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.board import Board

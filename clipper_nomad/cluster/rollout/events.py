@@ -56,4 +56,19 @@ class RollingBack:
     to_version: int | None
 
 
-RolloutEvent = Registered | Progress | Unchanged | BecameHealthy | RollingBack
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The job is stopped; its tasks end."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """No task of the job runs any more, and the job is purged."""
+
+    job_id: str
+    elapsed_s: float
+
+
+RolloutEvent = Registered | Progress | Unchanged | BecameHealthy | RollingBack | Stopping | Gone

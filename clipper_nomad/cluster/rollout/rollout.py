@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, RollingBack, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import (
+    BecameHealthy,
+    Gone,
+    Registered,
+    RollingBack,
+    RolloutEvent,
+    Stopping,
+    Unchanged,
+)
 from clipper_nomad.cluster.rollout.evidence import gather, rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain, refusal
 from clipper_nomad.cluster.rollout.follow import LOOK_EVERY_S, PAUSE_S, Follow
@@ -118,9 +126,12 @@ class Rollout:
         Raises: RolloutFailed: tasks still run after `within_s`."""
         if self._nomad.job(job_id) is None:
             return
+        started = time.monotonic()
+        self._tell(Stopping(job_id=job_id))
         left = self._stop(job_id, within_s=within_s)
         if not left:
             self._nomad.deregister(job_id, purge=True)
+            self._tell(Gone(job_id=job_id, elapsed_s=time.monotonic() - started))
         else:
             cause = f"{len(left)} of its allocations still run after {within_s:g} s: {', '.join(each[:8] for each in left)}"
             failure = Failure(cause=cause, hint="`nomad alloc status` says what holds them.")

@@ -8,8 +8,17 @@ import pytest
 from rich.console import Console
 
 from clipper_nomad.cli.board import board
-from clipper_nomad.cli.on_nomad.rollout_lines import dots, rollout_line
-from clipper_nomad.cluster.rollout.events import BecameHealthy, Progress, Registered, RollingBack, RolloutEvent, Unchanged
+from clipper_nomad.cluster.rollout.events import (
+    BecameHealthy,
+    Gone,
+    Progress,
+    Registered,
+    RollingBack,
+    RolloutEvent,
+    Stopping,
+    Unchanged,
+)
+from clipper_nomad.cluster.rollout.lines import dots, rollout_line
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,8 @@ def test_the_bar_is_full_only_when_all_is_done(done: int, of: int, bar: str) -> 
         (BecameHealthy(job_id="j", version=1, healthy=2, elapsed_s=9.7), "●●●●●●●● healthy  10 s"),
         (RollingBack(job_id="j", cause="it crashed", to_version=None), "failed; it is removed again"),
         (RollingBack(job_id="j", cause="it crashed", to_version=4), "failed; it goes back to version 4"),
+        (Stopping(job_id="j"), "stops; what is under way is finished"),
+        (Gone(job_id="j", elapsed_s=3.2), "removed  3 s"),
     ],
 )
 def test_each_event_is_a_line(event: RolloutEvent, line: str) -> None:

@@ -1,13 +1,15 @@
-"""What a rollout tells, as the line of its job. Pure; bringing_up.py and deploy.py show them."""
+"""What a rollout tells, as the line of its job. Pure; the command line and the manager show them."""
 
 from __future__ import annotations
 
 from clipper_nomad.cluster.rollout.events import (
     BecameHealthy,
+    Gone,
     Progress,
     Registered,
     RollingBack,
     RolloutEvent,
+    Stopping,
     Unchanged,
 )
 
@@ -38,3 +40,7 @@ def rollout_line(event: RolloutEvent) -> str:
             return "failed; it is removed again"
         case RollingBack(to_version=version):
             return f"failed; it goes back to version {version}"
+        case Stopping():
+            return "stops; what is under way is finished"
+        case Gone(elapsed_s=elapsed_s):
+            return f"removed  {elapsed_s:.0f} s"
