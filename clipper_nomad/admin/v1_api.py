@@ -11,7 +11,7 @@ from functools import partial
 
 from aiohttp import web
 
-from clipper_nomad.admin import catalog_rules, version_rules, views
+from clipper_nomad.admin import catalog_rules, openapi, version_rules, views
 from clipper_nomad.admin.access import error
 from clipper_nomad.admin.app import SERVICES, progress_headers, read_catalog, read_raw, write
 from clipper_nomad.admin.bodies import Body
@@ -29,6 +29,7 @@ def routes() -> list[web.RouteDef]:
     """Return our routes."""
     return [
         web.get("/health", _health, allow_head=False),
+        web.get(openapi.DOCUMENT_PATH, _document, allow_head=False),
         web.get("/admin/v1/health", _health_of_all, allow_head=False),
         web.get("/admin/v1/catalog", _catalog, allow_head=False),
         web.get("/admin/v1/frontends", _frontends, allow_head=False),
@@ -47,6 +48,10 @@ async def _health(request: web.Request) -> web.Response:
     if not request.app[SERVICES].catalog.is_open:
         return error(503, "Starting", "the store was not reached yet")
     return web.json_response({"status": "ok"})
+
+
+async def _document(request: web.Request) -> web.Response:
+    return web.json_response(openapi.document(request.app[SERVICES].toolkit))
 
 
 async def _health_of_all(request: web.Request) -> web.Response:
