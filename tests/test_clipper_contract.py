@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipper_nomad.admin.openapi import CALLS
+from tests.unit.test_clipper_signatures import TABLE
 
 TESTS = Path(__file__).resolve().parent
 CONTRACT = TESTS.parent / "docs" / "clipper-contract.md"
@@ -58,6 +59,12 @@ def test_every_call_of_clipper_s_management_rest_has_a_row() -> None:
     calls = {call.path for call in CALLS if call.is_clippers}
 
     assert calls == set(re.findall(r"`(/admin/\w+)`", "\n".join(row for _, row, _ in rows()))) - {"/admin/metrics"}
+
+
+def test_every_method_of_clipper_s_connection_has_a_row() -> None:
+    named = {row for section, row, _ in rows() if section == "ClipperConnection"}
+
+    assert {f"`{method}`" for method in TABLE} <= named
 
 
 def test_every_difference_says_what_clipper_does_what_is_done_here_and_why() -> None:

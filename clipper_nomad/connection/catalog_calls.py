@@ -8,6 +8,7 @@ service says no, and AdminUnreachable.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,11 @@ class CatalogCalls:
         """Delete an app and its links. Models stay."""
         self._admin.call("delete_app", name=name)
         self.logger.info("Application %s was successfully deleted", name)
+
+    def delete_application(self, name: str) -> None:
+        """Do `unregister_application`, Clipper's newer name for it."""
+        warnings.warn("delete_application is deprecated; use unregister_application", DeprecationWarning, stacklevel=2)
+        self.unregister_application(name)
 
     def get_all_apps(self, verbose: bool = False) -> list[Any]:  # noqa: FBT001, FBT002  # Clipper's signature
         """Return the names of all apps, or with `verbose` what `get_app_info` returns of each."""

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from clipper_nomad.admin.client import AdminClient
 from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
-from clipper_nomad.container_manager import ContainerManager
+from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE, ContainerManager
 from clipper_nomad.errors import ClipperException
-
-CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # Clipper's mark of a model registered without an image
 
 
 class ReplicaCalls(CatalogCalls):

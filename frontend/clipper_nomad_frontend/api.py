@@ -22,8 +22,10 @@ from aiohttp import web
 
 from clipper_nomad.state.records import MICROS
 from clipper_nomad_frontend import answers
+from clipper_nomad_frontend.accept_header import prefers_json
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.catalog import Catalog
+from clipper_nomad_frontend.clipper_metrics import Document
 from clipper_nomad_frontend.dispatch import VersionDispatch
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, RequestIds, usable_request_id
@@ -45,6 +47,7 @@ class FrontendFacts:
     serving: Serving
     catalog: Catalog
     exposition: Exposition
+    clipper_metrics: Callable[[], Document]
     report: Callable[[], dict[str, Any]]
     is_draining: Callable[[], bool]
     token: str | None
@@ -58,6 +61,7 @@ FACTS = web.AppKey("facts", FrontendFacts)
 def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     """Return the app for what http_predict.py hands over."""
     app = _app(facts)
+    app.router.add_get("/metrics", partial(_metrics, is_json_usual=True))
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
@@ -67,6 +71,7 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
 def internal_app(facts: FrontendFacts) -> web.Application:
     """Return the app for the internal address."""
     app = _app(facts)
+    app.router.add_get("/metrics", partial(_metrics, is_json_usual=False))
     app.router.add_get("/_clipper/report", _with_token(_report))
     app.router.add_get("/_clipper/mirror", _with_token(_mirror))
     app.router.add_post("/_clipper/probe/{model}/{version}", _with_token(_probe))
@@ -78,7 +83,6 @@ def _app(facts: FrontendFacts) -> web.Application:
     app[FACTS] = facts
     app.router.add_get("/health", _health)
     app.router.add_get("/health/ready", _ready)
-    app.router.add_get("/metrics", _metrics)
     return app
 
 
@@ -142,9 +146,14 @@ async def _ready(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready"})
 
 
-async def _metrics(request: web.Request) -> web.Response:
-    text = request.app[FACTS].exposition.text()
-    return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+async def _metrics(request: web.Request, *, is_json_usual: bool) -> web.Response:
+    """Answer Clipper's JSON or Prometheus' text; `is_json_usual`: what whoever does not say gets."""
+    facts = request.app[FACTS]
+    if prefers_json(",".join(request.headers.getall("Accept", ())), otherwise=is_json_usual):
+        return web.json_response(facts.clipper_metrics(), headers={"Vary": "Accept"})
+    text = facts.exposition.text()
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8", "Vary": "Accept"}
+    return web.Response(body=text, headers=headers)
 
 
 async def _report(request: web.Request) -> web.Response:

@@ -27,6 +27,7 @@ from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, internal_app, public_app
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.channel_keys import ChannelKeys
+from clipper_nomad_frontend.clipper_metrics import Rates, clipper_document, prediction_counts
 from clipper_nomad_frontend.config import Address, Settings
 from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
@@ -76,10 +77,12 @@ class Server:
             keys=self._keys.own if self._keys is not None else None,
         )
         self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
+        self._rates = Rates()
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
             exposition=Exposition(self._serving),
+            clipper_metrics=lambda: clipper_document(self._serving, self._rates, time.monotonic()),
             report=self._report,
             is_draining=lambda: self._is_draining,
             token=settings.token,
@@ -166,10 +169,10 @@ class Server:
             is_present=lambda: not self._is_draining,
         )
 
-    @staticmethod
-    async def _tick(http: HttpServerState) -> None:
+    async def _tick(self, http: HttpServerState) -> None:
         while True:
             http.tick(time.monotonic(), time.time())
+            self._rates.note(prediction_counts(self._serving), time.monotonic())
             await asyncio.sleep(TICK_EVERY_S)
 
     def _on_signal(self) -> None:
