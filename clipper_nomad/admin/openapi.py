@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipper_nomad.admin.openapi_schemas import ANSWERS, REQUESTS, TEXT, Schema, listed, ref
+from clipper_nomad.state.feedback import MOST_KEPT
 
 Json = dict[str, Any]
 
@@ -29,6 +30,7 @@ class Call:
     is_clippers: bool = False
     is_open: bool = False  # no token is wanted
     may_conflict: bool = False  # 409
+    asks: tuple[tuple[str, Schema], ...] = ()  # parameters of the query string; all may be left out
 
 
 def _clipper(name: str, takes: str, summary: str, answers: Schema | None = None) -> Call:
@@ -78,6 +80,13 @@ CALLS: tuple[Call, ...] = (
     _ours("health", "The state of store, catalog and query frontends", "Health"),
     _ours("catalog", "The whole catalog, staged versions too", "Catalog"),
     _ours("frontends", "What each query frontend says of itself", "Frontends"),
+    Call(
+        path="/admin/v1/feedback",
+        summary="The newest feedback on predictions first, of one application or of all",
+        method="get",
+        answers=ref("AllFeedback"),
+        asks=(("app", TEXT), ("most", {"type": "integer", "minimum": 1, "maximum": MOST_KEPT})),
+    ),
     _ours("apps", "Register an application, with policy and timeout", "Result", takes="AddOurApp"),
     _ours("versions", "Register a model version, staged or current", "Registered", takes="AddVersion"),
     _ours("versions/activate", "Make a version current", "Result", takes="WhichRegistration", may_conflict=True),
@@ -116,6 +125,8 @@ def _operation(call: Call) -> Json:
     operation: Json = {"operationId": f"{call.method} {call.path}", "summary": call.summary}
     if call.is_open:
         operation["security"] = []
+    if call.asks:
+        operation["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in call.asks]
     if call.takes is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(call.takes)}}}
     content = {PLAIN: {"schema": TEXT}} if call.answers is None else {JSON: {"schema": call.answers}}
@@ -130,8 +141,9 @@ def _errors(call: Call) -> Json:
     found: Json = {"503": {"description": "the store is away, or in conflict with what is served", "content": error}}
     if not call.is_open:
         found["401"] = {"description": "no token", "content": error}
-    if call.takes is not None:
+    if call.takes is not None or call.asks:
         found["400"] = {"description": "refused, and why", "content": refused}
+    if call.takes is not None:
         found["415"] = {"description": "the body is not declared as JSON", "content": error}
     if call.may_conflict:
         found["409"] = {"description": "it is not what was meant any more", "content": error}

@@ -151,6 +151,10 @@ class CatalogCalls:
         found = self._admin.get("get_container", model_name=name, model_version=str(version), replica_id=replica_id)
         return self._known(found, f"Model {name}:{version} has no replica {replica_id}")
 
+    def feedback(self, app_name: str | None = None, *, most: int = 100) -> list[Json]:
+        """Return what users said of predictions (POST /<app>/update), the newest first, of one app or of all."""
+        return self._admin.feedback(app_name, most=most)
+
     def frontends(self) -> list[Json]:
         """Return what each query frontend says of itself: catalog, replicas, versions, apps."""
         return [dict(report) for report in self._admin.frontends().reports]

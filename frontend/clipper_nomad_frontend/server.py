@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
+from clipper_nomad.state.feedback import Feedback, FeedbackStream
 from clipper_nomad.state.records import Snapshot
 from clipper_nomad.state.watch import watch_catalog
 from clipper_nomad_frontend.access_log import AccessLog
@@ -78,11 +79,13 @@ class Server:
         )
         self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
         self._rates = Rates()
+        self._feedback = FeedbackStream(settings.store_url, settings.cluster) if settings.store_url is not None else None
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
             exposition=Exposition(self._serving),
             clipper_metrics=lambda: clipper_document(self._serving, self._rates, time.monotonic()),
+            keep_feedback=self._keep_feedback,
             report=self._report,
             is_draining=lambda: self._is_draining,
             token=settings.token,
@@ -95,6 +98,9 @@ class Server:
         if self._keys is not None:
             self._keys.know(snapshot.versions.values())
         self._serving.apply(snapshot)
+
+    async def _keep_feedback(self, feedback: Feedback) -> bool:
+        return self._feedback is not None and await self._feedback.keep(feedback)
 
     def _report(self) -> dict[str, Any]:
         return frontend_report(
@@ -119,6 +125,8 @@ class Server:
             if settings.store_url is not None:
                 watching = asyncio.create_task(self._watch(settings.store_url))
                 stack.push_async_callback(_cancel, watching)
+            if self._feedback is not None:
+                stack.push_async_callback(self._feedback.close)
             if settings.internal is not None:
                 runner = await _runner(internal_app(self._facts), stack)
                 await _site(runner, settings.internal).start()
