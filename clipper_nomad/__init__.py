@@ -10,6 +10,7 @@ Public names are loaded when they are first asked for (PEP 562), so that a proce
 from __future__ import annotations
 
 from importlib import import_module
+from os import environ
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from clipper_nomad.cluster.routes import FabioLoadBalancer as FabioLoadBalancer
     from clipper_nomad.connect import local as local
     from clipper_nomad.connection import ClipperConnection as ClipperConnection
+    from clipper_nomad.connection.clipper_names import CLIPPER_TEMP_DIR as CLIPPER_TEMP_DIR
+    from clipper_nomad.connection.clipper_names import DEFAULT_LABEL as DEFAULT_LABEL
+    from clipper_nomad.connection.clipper_names import (
+        DEFAULT_PREDICTION_CACHE_SIZE_BYTES as DEFAULT_PREDICTION_CACHE_SIZE_BYTES,
+    )
+    from clipper_nomad.connection.clipper_names import deploy_regex_str as deploy_regex_str
+    from clipper_nomad.connection.clipper_names import deployment_regex as deployment_regex
     from clipper_nomad.connection.deployed_app import DeployedApp as DeployedApp
     from clipper_nomad.connection.prediction import Prediction as Prediction
     from clipper_nomad.errors import AdminRefused as AdminRefused
@@ -50,18 +58,22 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import UnconnectedException as UnconnectedException
     from clipper_nomad.local_stack import LocalContainerManager as LocalContainerManager
 
+    __registry__: str
     __version__: str
 
 _HOMES = {
     "AdminRefused": "errors",
     "AdminUnreachable": "errors",
     "BundleError": "errors",
+    "CLIPPER_TEMP_DIR": "connection.clipper_names",
     "ClipperConnection": "connection",
     "ClipperException": "errors",
     "Constraint": "cluster.jobs.requirements",
     "ConsulDNS": "cluster.discovery",
     "ConsulRefused": "errors",
     "ConsulUnreachable": "errors",
+    "DEFAULT_LABEL": "connection.clipper_names",
+    "DEFAULT_PREDICTION_CACHE_SIZE_BYTES": "connection.clipper_names",
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
     "DiscoveryError": "errors",
@@ -88,10 +100,15 @@ _HOMES = {
     "StackError": "errors",
     "StoreError": "errors",
     "UnconnectedException": "errors",
+    "deploy_regex_str": "connection.clipper_names",
+    "deployment_regex": "connection.clipper_names",
     "local": "connect",
 }
 
 __all__ = [
+    "CLIPPER_TEMP_DIR",
+    "DEFAULT_LABEL",
+    "DEFAULT_PREDICTION_CACHE_SIZE_BYTES",
     "AdminRefused",
     "AdminUnreachable",
     "BundleError",
@@ -127,7 +144,10 @@ __all__ = [
     "StackError",
     "StoreError",
     "UnconnectedException",
+    "__registry__",
     "__version__",
+    "deploy_regex_str",
+    "deployment_regex",
     "local",
 ]
 
@@ -136,6 +156,8 @@ def __getattr__(name: str) -> object:
     """Load a public name from its module, or read the installed version."""
     if name == "__version__":
         return _installed_version()
+    if name == "__registry__":
+        return environ.get("CLIPPER_REGISTRY", "clipper")  # Clipper's
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -7,7 +7,7 @@ where Clipper has the method; the rest is what a deploy needs to be atomic and t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,33 @@ CLIPPER_INTERNAL_MANAGEMENT_PORT = 1338
 CLIPPER_INTERNAL_RPC_PORT = 7000
 CLIPPER_INTERNAL_METRIC_PORT = 1390
 CLIPPER_INTERNAL_REDIS_PORT = 6379
+CLIPPER_INTERNAL_FLUENTD_PORT = 24224
+
+# Clipper's labels, by which its containers are found on a Docker host
+CLIPPER_DOCKER_LABEL = "ai.clipper.container.label"
+CLIPPER_NAME_LABEL = "ai.clipper.name"
+CLIPPER_MODEL_CONTAINER_LABEL = "ai.clipper.model_container.label"
+CLIPPER_QUERY_FRONTEND_CONTAINER_LABEL = "ai.clipper.query_frontend.label"
+CLIPPER_MGMT_FRONTEND_CONTAINER_LABEL = "ai.clipper.management_frontend.label"
+CLIPPER_DOCKER_PORT_LABELS = {
+    "redis": "ai.clipper.redis.port",
+    "query_rest": "ai.clipper.query_frontend.query.port",
+    "query_rpc": "ai.clipper.query_frontend.rpc.port",
+    "management": "ai.clipper.management.port",
+    "metric": "ai.clipper.metric.port",
+    "fluentd": "ai.clipper.fluentd.port",
+}
+CLIPPER_METRIC_CONFIG_LABEL = "ai.clipper.metric.config"
+CLIPPER_FLUENTD_CONFIG_LABEL = "ai.clipper.fluentd.config"
+CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # the mark of a model registered without an image
+
+
+class ClusterAdapter(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose messages begin with [cluster]."""
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+        """Put the cluster's name before a message."""
+        return f"[{(self.extra or {})['cluster_name']}] {msg}", kwargs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +152,9 @@ class ContainerManager(Protocol):
 
     def get_query_addr(self) -> str:
         """Return where the query frontends listen."""
+
+    def get_metric_addr(self) -> str:
+        """Return where GET /metrics answers in Prometheus' text format."""
 
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries."""

@@ -120,6 +120,10 @@ class CatalogService:
         store = self._opened()
         return await self._announced(store, await store.replace(newest))
 
+    async def feedback(self, *, app: str | None, most: int) -> list[dict[str, object]]:
+        """Return the newest feedback first, of one app or of all."""
+        return await self._opened().feedback(app=app, most=most)
+
     async def is_durable(self) -> bool | None:
         """Return whether an answered write is on disk; None: the store does not say."""
         return await self._opened().is_durable()

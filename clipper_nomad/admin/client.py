@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 
@@ -174,6 +175,12 @@ class AdminClient:
         """Return the reports of all query frontends."""
         said = json_of(self._ask("GET", "/admin/v1/frontends", None))
         return Frontends(live=said["live"], reports=tuple(said["frontends"]))
+
+    def feedback(self, app: str | None, *, most: int) -> list[dict[str, Json]]:
+        """Return the newest feedback first, of one app or of all."""
+        query = urlencode({"most": most} | ({} if app is None else {"app": app}))
+        found: list[dict[str, Json]] = _json(self._ask("GET", f"/admin/v1/feedback?{query}", None))["feedback"]
+        return found
 
     def probe(self, staged: Staged, input_: Json, *, within_s: int) -> list[Probe]:
         """Send one input through every live frontend to a replica of the version, and say how each went."""

@@ -23,6 +23,7 @@ from clipper_nomad.state.records import Snapshot
 Rule = Callable[[Snapshot], Commit]
 Json = Any  # what json_response takes
 View = Callable[[Snapshot], Json]
+TextView = Callable[[Snapshot], str]
 ReplicaView = Callable[[list[views.Json]], Json]
 Answer = Callable[[web.Request, Body], Awaitable[web.Response]]
 
@@ -32,6 +33,7 @@ def routes() -> list[web.RouteDef]:
     answers = {name: (_write(read), schema) for name, (read, schema) in _WRITES.items()}
     answers |= {name: (_read(read), schema) for name, (read, schema) in _READS.items()}
     answers |= {name: (_read_replicas(read), schema) for name, (read, schema) in _REPLICA_READS.items()}
+    answers["get_state"] = (_read_text(_state), '{"app_name" := string, "uid" := int}')
     posts = [web.post(f"/admin/{name}", _endpoint(answer, schema)) for name, (answer, schema) in answers.items()]
     return [web.get("/admin/ping", _ping, allow_head=False), *posts]
 
@@ -65,6 +67,15 @@ def _read(read: Callable[[Body], View]) -> Answer:
         view = read(body)
         catalog, headers = await read_catalog(request)
         return web.json_response(view(catalog), headers=headers)
+
+    return answer
+
+
+def _read_text(read: Callable[[Body], TextView]) -> Answer:
+    async def answer(request: web.Request, body: Body) -> web.Response:
+        view = read(body)
+        catalog, headers = await read_catalog(request)
+        return web.Response(text=view(catalog), headers=headers)
 
     return answer
 
@@ -134,6 +145,18 @@ def _linked_models(body: Body) -> View:
         if name not in catalog.apps:
             raise Refused(f"No application with name '{name}' exists.")
         return list(catalog.apps[name].linked_models)
+
+    return view
+
+
+def _state(body: Body) -> TextView:
+    name = body.text("app_name")
+    body.integer("uid")  # Clipper's state of user 0 is that of every user
+
+    def view(catalog: Snapshot) -> str:
+        if name not in catalog.apps:
+            raise Refused(f"No application with name '{name}' exists.")
+        return catalog.apps[name].default_output
 
     return view
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from aiohttp import web
 
-from clipper_nomad.admin import catalog_rules, version_rules, views
+from clipper_nomad.admin import catalog_rules, openapi, version_rules, views
 from clipper_nomad.admin.access import error
 from clipper_nomad.admin.app import SERVICES, progress_headers, read_catalog, read_raw, write
 from clipper_nomad.admin.bodies import Body
@@ -19,19 +19,23 @@ from clipper_nomad.admin.catalog import NothingToRestore, Written
 from clipper_nomad.admin.catalog_rules import MAX_TEXT_BYTES, AddApp, Refused
 from clipper_nomad.admin.version_rules import AddVersion, WhichVersion
 from clipper_nomad.state.commit import Commit
+from clipper_nomad.state.feedback import MOST_KEPT
 from clipper_nomad.state.records import ADAPTIVE_BATCH_SIZE, NO_CONTAINER, Snapshot
 
 PROBE_WITHIN_S = 15  # unless the caller says; far above any batch, below what proxies cut
 LONGEST_PROBE_S = 60
+USUAL_FEEDBACK = 100  # entries, unless the caller says
 
 
 def routes() -> list[web.RouteDef]:
     """Return our routes."""
     return [
         web.get("/health", _health, allow_head=False),
+        web.get(openapi.DOCUMENT_PATH, _document, allow_head=False),
         web.get("/admin/v1/health", _health_of_all, allow_head=False),
         web.get("/admin/v1/catalog", _catalog, allow_head=False),
         web.get("/admin/v1/frontends", _frontends, allow_head=False),
+        web.get("/admin/v1/feedback", _feedback, allow_head=False),
         web.post("/admin/v1/apps", _add_app),
         web.post("/admin/v1/versions", _add_version),
         web.post("/admin/v1/versions/activate", _activate),
@@ -47,6 +51,10 @@ async def _health(request: web.Request) -> web.Response:
     if not request.app[SERVICES].catalog.is_open:
         return error(503, "Starting", "the store was not reached yet")
     return web.json_response({"status": "ok"})
+
+
+async def _document(request: web.Request) -> web.Response:
+    return web.json_response(openapi.document(request.app[SERVICES].toolkit))
 
 
 async def _health_of_all(request: web.Request) -> web.Response:
@@ -80,6 +88,14 @@ async def _catalog(request: web.Request) -> web.Response:
 async def _frontends(request: web.Request) -> web.Response:
     roll = await request.app[SERVICES].catalog.roll_call()
     return web.json_response({"live": roll.live, "frontends": list(roll.reports)})
+
+
+async def _feedback(request: web.Request) -> web.Response:
+    most = request.query.get("most", str(USUAL_FEEDBACK))
+    if not most.isdecimal() or not 1 <= int(most) <= MOST_KEPT:
+        raise Refused(f"most is {most}; expected 1 to {MOST_KEPT} entries")
+    found = await request.app[SERVICES].catalog.feedback(app=request.query.get("app"), most=int(most))
+    return web.json_response({"feedback": found})
 
 
 async def _add_app(request: web.Request) -> web.Response:

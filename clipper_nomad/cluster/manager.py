@@ -48,7 +48,7 @@ from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
-from clipper_nomad.container_manager import Failure
+from clipper_nomad.container_manager import ClusterAdapter, Failure
 from clipper_nomad.errors import ClipperException, InvalidSpec, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
@@ -128,7 +128,9 @@ class NomadContainerManager:
         self.names = ClusterNames(cluster_name)
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
-        self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.cluster")
+        self.logger: logging.Logger | logging.LoggerAdapter[Any] = ClusterAdapter(
+            logging.getLogger("clipper_nomad.cluster"), {"cluster_name": cluster_name}
+        )
         place = placement or Placement(datacenters=tuple(datacenters), namespace=namespace)
         endpoint = nomad_endpoint(environ, address=nomad_ip)
         self.nomad = NomadApi(
@@ -431,6 +433,10 @@ class NomadContainerManager:
     def get_query_addr(self) -> str:
         """Return "host:port" of one query frontend, "" while none is healthy."""
         return self.addresses.query()
+
+    def get_metric_addr(self) -> str:
+        """Return "host:port" where Prometheus finds /metrics, of one query frontend; "" while none is healthy."""
+        return self.get_query_addr()
 
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""

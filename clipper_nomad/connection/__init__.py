@@ -5,7 +5,8 @@ replica_calls.py        its base: versions made current, scaled, stopped
 catalog_calls.py        its base: apps, links, models, replicas, as the admin service knows them
 deployment.py           the deploy that is whole or not at all       readiness.py   its policy (pure)
 prediction.py           asking an app over HTTP                      inputs.py      values → JSON inputs (pure)
-deployed_app.py         what `deploy` returns
+trial.py                a function tried here on a query, without a cluster
+deployed_app.py         what `deploy` returns     clipper_names.py   constants that Clipper's users import
 """
 
 from __future__ import annotations

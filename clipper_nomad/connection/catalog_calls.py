@@ -8,6 +8,7 @@ service says no, and AdminUnreachable.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,11 @@ class CatalogCalls:
         """Delete an app and its links. Models stay."""
         self._admin.call("delete_app", name=name)
         self.logger.info("Application %s was successfully deleted", name)
+
+    def delete_application(self, name: str) -> None:
+        """Do `unregister_application`, Clipper's newer name for it."""
+        warnings.warn("delete_application is deprecated; use unregister_application", DeprecationWarning, stacklevel=2)
+        self.unregister_application(name)
 
     def get_all_apps(self, verbose: bool = False) -> list[Any]:  # noqa: FBT001, FBT002  # Clipper's signature
         """Return the names of all apps, or with `verbose` what `get_app_info` returns of each."""
@@ -144,6 +150,10 @@ class CatalogCalls:
         """Return what is known of a live replica; None: there is no such one."""
         found = self._admin.get("get_container", model_name=name, model_version=str(version), replica_id=replica_id)
         return self._known(found, f"Model {name}:{version} has no replica {replica_id}")
+
+    def feedback(self, app_name: str | None = None, *, most: int = 100) -> list[Json]:
+        """Return what users said of predictions (POST /<app>/update), the newest first, of one app or of all."""
+        return self._admin.feedback(app_name, most=most)
 
     def frontends(self) -> list[Json]:
         """Return what each query frontend says of itself: catalog, replicas, versions, apps."""

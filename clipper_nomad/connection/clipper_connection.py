@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
+from clipper_nomad.connection.clipper_names import DEFAULT_PREDICTION_CACHE_SIZE_BYTES
 from clipper_nomad.connection.deployed_app import DeployedApp
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout, withdraw_unused
 from clipper_nomad.connection.inputs import kind_of, known_kind, sample_input
 from clipper_nomad.connection.prediction import PredictClient, Prediction
 from clipper_nomad.connection.replica_calls import ReplicaCalls
+from clipper_nomad.connection.trial import try_function
 from clipper_nomad.container_manager import ContainerManager
 from clipper_nomad.errors import AdminUnreachable, ClipperException, InvalidName
 from clipper_nomad.protocol.names import deployed_problem, length_problem
 
 START_WITHIN_S = 300.0  # Clipper's
 LOOK_EVERY_S = 0.1
-DEFAULT_PREDICTION_CACHE_SIZE_BYTES = 33_554_432
 DEFAULT_SLO_MICROS = 3_000_000  # Clipper's create_endpoint
 
 
@@ -86,6 +88,28 @@ class ClipperConnection(ReplicaCalls):
         """Return "host:port" of the query frontends."""
         self._require_connection()
         return self.cm.get_query_addr()
+
+    def get_admin_addr(self) -> str:
+        """Return where the admin service is called: "host:port", or with a path behind a load balancer."""
+        self._require_connection()
+        return self.cm.get_admin_addr()
+
+    def get_metric_addr(self) -> str:
+        """Return "host:port" where GET /metrics answers in Prometheus' text format."""
+        self._require_connection()
+        return self.cm.get_metric_addr()
+
+    def get_clipper_logs(self, logging_dir: str = "clipper_logs/") -> list[str]:
+        """Write the log of each part of the cluster into a file of `logging_dir`, and return the files' paths."""
+        self._require_connection()
+        return self.cm.get_logs(logging_dir)
+
+    def inspect_instance(self) -> dict[str, Any]:  # Any: JSON
+        """Return the metrics of a query frontend in Clipper's form: category → list of {name: {leaf: text}}.
+
+        Of several query frontends one answers. Raises: ClipperException: none does.
+        """
+        return self._queries.metrics(self.get_query_addr())
 
     def stop_all(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002  # Clipper's signature
         """Stop everything of the cluster. Works without a connection."""
@@ -281,6 +305,20 @@ class ClipperConnection(ReplicaCalls):
         """
         wanted = None if version is None else str(version)
         return self._queries.predict(self.predict_url(app_name), input, version=wanted, timeout_s=timeout_s)
+
+    def test_predict_function(self, query: Mapping[str, object], func: Callable[..., object], input_type: str) -> object:
+        """Return what `func` returns for `query`, a body as it is posted to an app; called here, as a replica calls it.
+
+        A query or function that is not as it should be is told by a text: `Invalid input type or JSON key`,
+        `Invalid input type`, `Function does not properly serialize and reload`. What `func` raises is raised.
+        Connects, if there is no connection yet and there is a cluster; none is needed.
+        """
+        from clipper_nomad.deployers.packing import reloaded  # noqa: PLC0415  # it imports this package
+
+        if not self.connected:
+            with contextlib.suppress(ClipperException):
+                self.connect()
+        return try_function(query, func, input_type, reload=reloaded)
 
     # --- inside ---
 

@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from clipper_nomad.connection.inputs import one_input
-from clipper_nomad.errors import PredictionFailed
+from clipper_nomad.errors import ClipperException, PredictionFailed
 from clipper_nomad.http_sessions import HttpSessions
 
 CONNECT_WITHIN_S = 3.0
@@ -76,6 +76,20 @@ class PredictClient:
             return self._sessions.current().get(f"{base_url}/health/ready", timeout=within_s).ok
         except requests.RequestException:
             return False
+
+    def metrics(self, address: str) -> dict[str, Any]:  # Any: JSON
+        """Return Clipper's JSON of the metrics at `address`. Raises: ClipperException: it does not answer, or not so."""
+        try:
+            answer = self._sessions.current().get(
+                f"http://{address}/metrics", headers={"Accept": "application/json"}, timeout=CONNECT_WITHIN_S
+            )
+        except requests.RequestException as exc:
+            raise ClipperException(
+                f"No query frontend answered at {address}: {exc}", hint="See that the cluster runs."
+            ) from exc
+        if answer.status_code != requests.codes.ok:
+            raise ClipperException(f"Received error status code: {answer.status_code} and message: {answer.text}")
+        return dict(_json(answer))
 
     def _post(self, url: str, body: object, request_id: str, within_s: float) -> requests.Response:
         try:

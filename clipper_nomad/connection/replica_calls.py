@@ -12,12 +12,11 @@ from clipper_nomad.admin.client import AdminClient
 from clipper_nomad.cell_block import show
 from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
 from clipper_nomad.connection.readiness import ready_replicas
-from clipper_nomad.container_manager import ContainerManager
+from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE, ContainerManager
 from clipper_nomad.errors import ClipperException
 
 SCALE_WITHIN_S = 300.0  # an image may have to be pulled
 LOOK_EVERY_S = 0.25
-CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # Clipper's mark of a model registered without an image
 
 
 class ReplicaCalls(CatalogCalls):

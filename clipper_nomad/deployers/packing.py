@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from clipper_nomad.protocol.datatypes import InputType
 
 PREFIX = "clipper-bundle-"
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def packed(function: Callable[..., object], *, kind: InputType, sample: Input | None) -> Iterator[Path]:
@@ -36,7 +39,7 @@ def packed(function: Callable[..., object], *, kind: InputType, sample: Input | 
             f"A {type(function).__name__} cannot be deployed; expected a function that takes a batch of inputs.",
             hint="Give a function or a bound method, such as clf.predict.",
         )
-    closure, modules = _pickle(function)
+    closure, modules = pickled(function)
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
         (folder / CLOSURE_NAME).write_bytes(closure)
@@ -52,8 +55,8 @@ def packed(function: Callable[..., object], *, kind: InputType, sample: Input | 
         yield folder
 
 
-def _pickle(function: Callable[..., object]) -> tuple[bytes, set[str]]:
-    """Return the pickled closure, and every module that it needs to be imported."""
+def pickled(function: Callable[..., object]) -> tuple[bytes, set[str]]:
+    """Return the pickled closure, and every module that it needs to be imported. Raises: BundleError."""
     buffer = io.BytesIO()
     with local_modules_by_value() as by_value:
         pickler = _Observer(buffer)
@@ -65,6 +68,21 @@ def _pickle(function: Callable[..., object]) -> tuple[bytes, set[str]]:
                 hint="Make it inside the function, or leave out what the function does not need.",
             ) from exc
     return buffer.getvalue(), pickler.modules - by_value
+
+
+def reloaded(function: Callable[..., object]) -> Callable[..., object] | None:
+    """Return what a replica would load for `function`; None, with the reason in the log: it cannot be packed or loaded."""
+    try:
+        pickle, _ = pickled(function)
+    except BundleError as exc:
+        log.warning("%s", exc)
+        return None
+    try:
+        found: Callable[..., object] = cloudpickle.loads(pickle)
+    except Exception:  # an object of the user may raise anything while it is loaded
+        log.warning("the function could not be loaded again", exc_info=True)
+        return None
+    return found
 
 
 class _Observer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

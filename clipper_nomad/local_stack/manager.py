@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.container_manager import Failure
+from clipper_nomad.container_manager import ClusterAdapter, Failure
 from clipper_nomad.errors import ClipperException, StackError, UnconnectedException
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
 from clipper_nomad.local_stack.control import (
@@ -68,7 +68,9 @@ class LocalContainerManager:
         _check_frontends("frontends", frontends)
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
-        self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.local")
+        self.logger: logging.Logger | logging.LoggerAdapter[Any] = ClusterAdapter(
+            logging.getLogger("clipper_nomad.local"), {"cluster_name": cluster_name}
+        )
         self._port = port
         self._frontends = frontends
         self._keep = keep
@@ -301,6 +303,10 @@ class LocalContainerManager:
     def get_query_addr(self) -> str:
         """Return where the query frontends listen."""
         return self._connected.query_addr
+
+    def get_metric_addr(self) -> str:
+        """Return where Prometheus finds metrics: the query frontends' own address, at /metrics."""
+        return self.get_query_addr()
 
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries. Raises: StackError: the stack has ended."""

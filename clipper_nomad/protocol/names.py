@@ -15,7 +15,9 @@ RESERVED_APP_NAMES = frozenset(
     {"v2", "metrics", "docs", "ui", "health", "admin", "update", "predict", "_clipper", "openapi.json"}
 )
 
-_DEPLOYED = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+DEPLOYED_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
+
+_DEPLOYED = re.compile(DEPLOYED_NAME)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _FORBIDDEN = re.compile(r"[,:/\s\x00-\x1f\x7f]")
 

@@ -5,6 +5,7 @@
     clipper:{cluster}:request:{key}  what a write answered, for REPLAY_S, so that a retried call gets the same answer
     clipper:{cluster}:changes        channel: admin's orders       clipper:{cluster}:acks   channel: frontends' answers
     clipper:{cluster}:frontends      channel: frontends find one another; nothing is stored
+    clipper:{cluster}:feedback       stream: feedback.py; no part of the catalog
 
 Every write raises the revision in the same transaction, so a reader that sees one revision sees all of it.
 """
@@ -64,6 +65,11 @@ class Keys:
     def frontends(self) -> str:
         """The channel on which frontends tell one another that they are there."""
         return f"clipper:{self.cluster}:frontends"
+
+    @property
+    def feedback(self) -> str:
+        """The stream with the newest feedback on predictions."""
+        return f"clipper:{self.cluster}:feedback"
 
     def request(self, key: str) -> str:
         """The text with the answer of an earlier write."""

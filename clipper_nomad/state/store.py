@@ -1,8 +1,8 @@
 """The catalog's writer: records ↔ Redis in transactions that raise the revision, and what frontends say to them.
 
 Admin is the only writer. A write is WATCH, read, decide (a pure rule), MULTI … EXEC, again if another writer got in
-between; then `announce` publishes it and waits for the acks of all live frontends. Only layout.py and watch.py touch
-Redis besides this file.
+between; then `announce` publishes it and waits for the acks of all live frontends. Only layout.py, watch.py and
+feedback.py touch Redis besides this file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError, WatchError
 
 from clipper_nomad.errors import StoreError
 from clipper_nomad.state.commit import Commit, Committed
+from clipper_nomad.state.feedback import read_feedback
 from clipper_nomad.state.gathering import Gathering, Propagation, Roll
 from clipper_nomad.state.layout import SCHEMA, Keys, connect, load, load_watched, text, translated
 from clipper_nomad.state.messages import AcceptStore, Change, encode_order
@@ -152,6 +153,11 @@ class Store:
         """Ask all frontends for their reports, and return those that came within `timeout_s`."""
         with translated("calling the roll of the frontends"):
             return await self._frontends.roll_call(timeout_s)
+
+    async def feedback(self, *, app: str | None, most: int) -> list[dict[str, object]]:
+        """Return the newest feedback first, of one app or of all."""
+        with translated("reading feedback"):
+            return await read_feedback(self._client, self._keys, app=app, most=most)
 
     async def is_durable(self) -> bool | None:
         """Return whether an answered write is on disk (`appendonly yes`, `appendfsync always`); None: unknown."""

@@ -20,12 +20,16 @@ from typing import Any
 
 from aiohttp import web
 
+from clipper_nomad.state.feedback import Feedback
 from clipper_nomad.state.records import MICROS
 from clipper_nomad_frontend import answers
+from clipper_nomad_frontend.accept_header import prefers_json
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.catalog import Catalog
+from clipper_nomad_frontend.clipper_metrics import Document
 from clipper_nomad_frontend.dispatch import VersionDispatch
-from clipper_nomad_frontend.endpoints import Query
+from clipper_nomad_frontend.endpoints import Endpoint, Query
+from clipper_nomad_frontend.feedback_request import FeedbackRequest, read_feedback
 from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, RequestIds, usable_request_id
 from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.predict_request import RequestError, RequestReader
@@ -46,6 +50,8 @@ class FrontendFacts:
     serving: Serving
     catalog: Catalog
     exposition: Exposition
+    clipper_metrics: Callable[[], Document]
+    keep_feedback: Callable[[Feedback], Awaitable[bool]]
     report: Callable[[], dict[str, Any]]
     is_draining: Callable[[], bool]
     token: str | None
@@ -59,17 +65,21 @@ FACTS = web.AppKey("facts", FrontendFacts)
 def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     """Return the app for what http_predict.py hands over."""
     app = _app(facts)
+    app.router.add_get("/metrics", partial(_metrics, is_json_usual=True))
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
         # a deploy asks here once, by the way that clients' queries come; without the token there is no such page
         app.router.add_post(prefix + PROBE_PATH, _with_token(_probe, refusal=web.HTTPNotFound))
+        app.router.add_post(prefix + "/{app}/update", _update)
+        app.router.add_post(prefix + "/{app}/update/", _update)
     return app
 
 
 def internal_app(facts: FrontendFacts) -> web.Application:
     """Return the app for the internal address."""
     app = _app(facts)
+    app.router.add_get("/metrics", partial(_metrics, is_json_usual=False))
     app.router.add_get("/_clipper/report", _with_token(_report))
     app.router.add_get("/_clipper/mirror", _with_token(_mirror))
     app.router.add_post(PROBE_PATH, _with_token(_probe))
@@ -81,7 +91,6 @@ def _app(facts: FrontendFacts) -> web.Application:
     app[FACTS] = facts
     app.router.add_get("/health", _health)
     app.router.add_get("/health/ready", _ready)
-    app.router.add_get("/metrics", _metrics)
     return app
 
 
@@ -145,9 +154,14 @@ async def _ready(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready"})
 
 
-async def _metrics(request: web.Request) -> web.Response:
-    text = request.app[FACTS].exposition.text()
-    return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+async def _metrics(request: web.Request, *, is_json_usual: bool) -> web.Response:
+    """Answer Clipper's JSON or Prometheus' text; `is_json_usual`: what whoever does not say gets."""
+    facts = request.app[FACTS]
+    if prefers_json(",".join(request.headers.getall("Accept", ())), otherwise=is_json_usual):
+        return web.json_response(facts.clipper_metrics(), headers={"Vary": "Accept"})
+    text = facts.exposition.text()
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8", "Vary": "Accept"}
+    return web.Response(body=text, headers=headers)
 
 
 async def _report(request: web.Request) -> web.Response:
@@ -186,8 +200,7 @@ async def _predict(request: web.Request) -> web.Response:
     raw = await request.read()
     endpoint = serving.endpoints.get(name)  # after the last await: an app that is replaced meanwhile has a new one
     if endpoint is None:
-        cause = f"application '{name}' is not registered here; register it, or correct the URL"
-        return web.json_response({"error": "Not Found", "cause": cause}, status=404)
+        return _no_such_app(name)
     try:
         body = endpoint.reader.read(raw)
     except RequestError as exc:
@@ -205,6 +218,45 @@ async def _predict(request: web.Request) -> web.Response:
             if query.endpoint.owed.get(query, query) is None:
                 serving.abandon(query)
     return _response(answers.batch(parts) if body.is_batch else parts[0][1], request_id)
+
+
+def _no_such_app(name: str) -> web.Response:
+    cause = f"application '{name}' is not registered here; register it, or correct the URL"
+    return web.json_response({"error": "Not Found", "cause": cause}, status=404)
+
+
+async def _update(request: web.Request) -> web.Response:
+    """Keep feedback where an operator finds it; Clipper's words, with 0 when the store does not have it."""
+    facts = request.app[FACTS]
+    name = request.match_info["app"]
+    raw = await request.read()
+    endpoint = facts.serving.endpoints.get(name)
+    if endpoint is None:
+        return _no_such_app(name)
+    try:
+        said = read_feedback(endpoint.app.kind, raw)
+    except RequestError as exc:
+        return web.Response(text=str(exc), status=400)
+    is_kept = await facts.keep_feedback(_feedback(facts.serving, endpoint, said))
+    endpoint.counters.feedback_kept += is_kept
+    endpoint.counters.feedback_lost += not is_kept
+    return web.Response(text=f"Feedback received? {int(is_kept)}")
+
+
+def _feedback(serving: Serving, endpoint: Endpoint, said: FeedbackRequest) -> Feedback:
+    """Return feedback as it is kept: with the version that answers the app's queries just now."""
+    model, snapshot = endpoint.model, serving.snapshot
+    current = snapshot.current_version(model) if snapshot is not None and model is not None else None
+    return Feedback(
+        app=endpoint.name,
+        uid=said.uid,
+        label=said.label,
+        model="" if current is None else current.key,
+        input=said.input,
+        input_sha256=said.input_sha256,
+        frontend=serving.frontend_id,
+        query_id=next(serving.query_ids),
+    )
 
 
 _KIND_OF_STATUS = {400: "unknown_version", 422: "died", 429: "refused", 503: "no_replica", 504: "timeout"}

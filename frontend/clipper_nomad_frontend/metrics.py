@@ -63,9 +63,11 @@ class Histogram:
 class AppCounters:
     """What happened to the queries of one app, by Outcome."""
 
-    __slots__ = ("latency", "outcomes")
+    __slots__ = ("feedback_kept", "feedback_lost", "latency", "outcomes")
 
     def __init__(self) -> None:
+        self.feedback_kept = 0
+        self.feedback_lost = 0
         self.outcomes = [0] * len(Outcome)
         self.latency = Histogram(LATENCY_BOUNDS_S)
 
@@ -125,12 +127,18 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         queries = CounterMetricFamily("clipper_queries", "Queries by what became of them.", labels=["app", "outcome"])
         latency = HistogramMetricFamily("clipper_query_latency_seconds", "From request to reply.", labels=["app"])
+        feedback = CounterMetricFamily(
+            "clipper_feedback", "Feedback taken, and whether the store has it.", labels=["app", "kept"]
+        )
         for app, counters in self._source.app_counters():
+            feedback.add_metric([app, "yes"], counters.feedback_kept)
+            feedback.add_metric([app, "no"], counters.feedback_lost)
             for outcome in Outcome:
                 queries.add_metric([app, outcome.name.lower()], counters.outcomes[outcome])
             latency.add_metric([app], counters.latency.cumulative(), counters.latency.sum)
         yield queries
         yield latency
+        yield feedback
         yield from self._versions()
         process = self._source.process_counters
         for name, text, value in (

@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, MAX_FRAME_BYTES
 
+NO_OBJECT = "JSON schema invalid"  # Clipper's whole cause for a body that is no JSON object
 SCHEMA = '{\n   "input" := [double] | [int] | [string] | [byte] | [float],\n  }\n'
 _LARGEST_EXPLAINED = 64 * 1024  # a second look at 16 MiB would keep everybody else waiting for two seconds
 _PACKED_BY_STRUCT = 512  # longer inputs are packed by NumPy: quicker there, and no format per length is kept
@@ -30,8 +31,8 @@ Item = TypeVar("Item")
 class RequestError(ValueError):
     """The body is no predict request; the message is the `cause` that the client gets."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"Error parsing JSON: {what}. Expected JSON schema: \n  {SCHEMA}")
+    def __init__(self, what: str, schema: str = SCHEMA) -> None:
+        super().__init__(what if what == NO_OBJECT else f"Error parsing JSON: {what}. Expected JSON schema: \n  {schema}")
 
 
 class _Body(msgspec.Struct, Generic[Item], gc=False):
@@ -69,7 +70,7 @@ class RequestReader:
     def __init__(self, kind: InputType) -> None:
         self._kind = kind
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(_BODIES[kind]).decode
-        self._pack = _packer(kind)
+        self._pack = packer(kind)
 
     def read(self, body: bytes) -> PredictRequest:
         """Return the inputs in `body`. `input` wins over `input_batch`. Raises: RequestError."""
@@ -84,8 +85,8 @@ class RequestReader:
                 return PredictRequest([self._pack(item) for item in decoded.input_batch], version, is_batch=True)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, struct.error) as exc:
             raise RequestError(_reason(body, self._kind, str(exc))) from exc
-        except _NotBase64 as exc:
-            raise RequestError(f"PredictionData of type String is not of type base64-encoded string: {exc}") from exc
+        except NotBase64 as exc:
+            raise RequestError(str(exc)) from exc
         raise RequestError(_reason(body, self._kind, "JSON object does not have required keys input or input_batch"))
 
 
@@ -94,7 +95,8 @@ def _struct(code: str, length: int) -> struct.Struct:
     return struct.Struct(f"<{length}{code}")
 
 
-def _packer(kind: InputType) -> Callable[[Any], tuple[bytes, int]]:
+def packer(kind: InputType) -> Callable[[Any], tuple[bytes, int]]:
+    """Return what packs one decoded input of this type. It raises struct.error, OverflowError, UnicodeError or NotBase64."""
     if kind is InputType.STRINGS:
         return lambda text: (text.encode(), 0)
     if kind is InputType.BYTES:
@@ -115,15 +117,16 @@ def _packer(kind: InputType) -> Callable[[Any], tuple[bytes, int]]:
     return pack
 
 
-class _NotBase64(ValueError):
-    pass
+class NotBase64(ValueError):
+    """A text is no base64; the message says so in Clipper's words."""
 
 
 def _unpack_base64(text: str) -> tuple[bytes, int]:
+    padding = "=" * (-len(text) % 4)  # may be left out, as in Clipper
     try:
-        return base64.b64decode(text, validate=True), 0
+        return base64.b64decode(text + padding if padding else text, validate=True), 0
     except ValueError as exc:  # binascii.Error, and a plain one for characters beyond ASCII
-        raise _NotBase64(str(exc)) from exc
+        raise NotBase64(f"PredictionData of type String is not of type base64-encoded string: {exc}") from exc
 
 
 def _pack_long(numbers: list[float], dtype: np.dtype[Any]) -> bytes:
@@ -146,7 +149,8 @@ _ITEM_NAMES = {
 }
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
+    """Return Clipper's name of a JSON value's type."""
     if isinstance(value, bool):
         return str(value)
     return _TYPE_NAMES.get(type(value), "Null")
@@ -163,30 +167,43 @@ def explain(body: bytes, kind: InputType, reason: str) -> str:
     except (ValueError, RecursionError):
         return f"JSON parse error: {reason}"
     if not isinstance(value, dict):
-        return "JSON schema invalid"
+        return NO_OBJECT
     if "input" not in value and "input_batch" not in value:
         return "JSON object does not have required keys input or input_batch"
     if "version" in value and not isinstance(value["version"], str):
-        return f"Type mismatch! JSON key version expected type String but found type {_type_name(value['version'])}"
-    key = "input" if "input" in value else "input_batch"
-    is_vector = kind in FIXED_WIDTH
-    if key == "input" and not is_vector and not isinstance(value[key], str):
-        return f"PredictionData of type {_type_name(value[key])} is not of type {_ITEM_NAMES[kind]}"
-    if (key == "input_batch" or is_vector) and not isinstance(value[key], list):
-        return f"Type mismatch! JSON key {key} expected type Array but found type {_type_name(value[key])}"
-    items = value[key] if key == "input_batch" else [value[key]]
-    return next(filter(None, (_explain_item(item, kind) for item in items)), None) or reason
+        return mismatch("version", "String", value["version"])
+    if "input" in value:
+        return explain_input(value["input"], kind) or reason
+    batch = value["input_batch"]
+    if not isinstance(batch, list):
+        return mismatch("input_batch", "Array", batch)
+    return next(filter(None, (_explain_item(item, kind) for item in batch)), None) or reason
+
+
+def mismatch(key: str, wanted: str, value: object) -> str:
+    """Return Clipper's text for a key whose value is of another type. It lacks a blank there too."""
+    return f"Type mismatch! JSON key {key} expected type {wanted}but found type {type_name(value)}"
+
+
+def explain_input(value: object, kind: InputType) -> str | None:
+    """Return what is wrong with the value of `input`, or None."""
+    if kind is InputType.BYTES or isinstance(value, str if kind is InputType.STRINGS else list):
+        return _explain_item(value, kind)
+    return mismatch("input", "String" if kind is InputType.STRINGS else "Array", value)
 
 
 def _explain_item(item: object, kind: InputType) -> str | None:
     """Return what is wrong with one input, or None."""
     name = _ITEM_NAMES[kind]
-    if kind not in FIXED_WIDTH:
-        return None if isinstance(item, str) else f"PredictionData of type {_type_name(item)} is not of type {name}"
+    match kind:
+        case InputType.BYTES:
+            return None if isinstance(item, str) else f"PredictionData of type {type_name(item)} is not of type {name}"
+        case InputType.STRINGS:
+            return None if isinstance(item, str) else f"Array input of type {type_name(item)} is not of type {name}"
     if not isinstance(item, list):
-        return f"Array input of type {_type_name(item)} is not of type array"
+        return f"Array input of type {type_name(item)} is not of type array"
     numbers = int if kind is InputType.INTEGERS else (int, float)
     for number in item:
         if isinstance(number, bool) or not isinstance(number, numbers):
-            return f"Array input of type {_type_name(number)} is not of type {name}"
+            return f"Array input of type {type_name(number)} is not of type {name}"
     return None

@@ -21,12 +21,14 @@ from typing import Any
 
 from aiohttp import web
 
+from clipper_nomad.state.feedback import Feedback, FeedbackStream
 from clipper_nomad.state.records import Snapshot
 from clipper_nomad.state.watch import watch_catalog
 from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, internal_app, public_app
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.channel_keys import ChannelKeys
+from clipper_nomad_frontend.clipper_metrics import Rates, clipper_document, prediction_counts
 from clipper_nomad_frontend.config import Address, Settings
 from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
@@ -76,10 +78,14 @@ class Server:
             keys=self._keys.own if self._keys is not None else None,
         )
         self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
+        self._rates = Rates()
+        self._feedback = FeedbackStream(settings.store_url, settings.cluster) if settings.store_url is not None else None
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
             exposition=Exposition(self._serving),
+            clipper_metrics=lambda: clipper_document(self._serving, self._rates, time.monotonic()),
+            keep_feedback=self._keep_feedback,
             report=self._report,
             is_draining=lambda: self._is_draining,
             token=settings.token,
@@ -92,6 +98,9 @@ class Server:
         if self._keys is not None:
             self._keys.know(snapshot.versions.values())
         self._serving.apply(snapshot)
+
+    async def _keep_feedback(self, feedback: Feedback) -> bool:
+        return self._feedback is not None and await self._feedback.keep(feedback)
 
     def _report(self) -> dict[str, Any]:
         return frontend_report(
@@ -116,6 +125,8 @@ class Server:
             if settings.store_url is not None:
                 watching = asyncio.create_task(self._watch(settings.store_url))
                 stack.push_async_callback(_cancel, watching)
+            if self._feedback is not None:
+                stack.push_async_callback(self._feedback.close)
             if settings.internal is not None:
                 runner = await _runner(internal_app(self._facts), stack)
                 await _site(runner, settings.internal).start()
@@ -166,10 +177,10 @@ class Server:
             is_present=lambda: not self._is_draining,
         )
 
-    @staticmethod
-    async def _tick(http: HttpServerState) -> None:
+    async def _tick(self, http: HttpServerState) -> None:
         while True:
             http.tick(time.monotonic(), time.time())
+            self._rates.note(prediction_counts(self._serving), time.monotonic())
             await asyncio.sleep(TICK_EVERY_S)
 
     def _on_signal(self) -> None:

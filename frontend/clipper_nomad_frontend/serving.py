@@ -50,7 +50,7 @@ class Serving:
         self.process_counters = ProcessCounters()
         self.snapshot: Snapshot | None = None
         self.router: Router | None = None
-        self._frontend_id = frontend_id
+        self.frontend_id = frontend_id
         self._toolkit = toolkit
         self._bounds = bounds
         self._access_log = access_log
@@ -64,7 +64,7 @@ class Serving:
         self._guests: dict[Terms, Endpoint] = {}  # for queries of peers
         self._dispatch_of: dict[int, VersionDispatch] = {}  # by session id
         self._waiting: dict[bytes, tuple[Hello, float]] = {}  # replicas of versions that the catalog does not know yet
-        self._query_ids = itertools.count()
+        self.query_ids = itertools.count()  # of inputs, and of feedback
         self._to_pump: set[VersionDispatch] = set()
         self._pump_is_due = False
         self._frontends = 1
@@ -78,7 +78,7 @@ class Serving:
 
     def query(self, endpoint: Endpoint, packed: tuple[bytes, int], now: float, sink: Sink) -> Query:
         """Return a new query of `endpoint`. `packed`: the input's bytes and its number of elements."""
-        return Query(endpoint, packed[0], packed[1], now, sink, next(self._query_ids))
+        return Query(endpoint, packed[0], packed[1], now, sink, next(self.query_ids))
 
     def submit(self, query: Query, version: str | None) -> None:
         """Send `query` on its way: to the app's model at its current version, or at the version asked for."""
@@ -382,7 +382,7 @@ class Serving:
         session = self.sessions.open(routing_id, hello)
         if session is None:
             return
-        if not self.router.send_welcome(session, Welcome(frontend=self._frontend_id, toolkit=self._toolkit)):
+        if not self.router.send_welcome(session, Welcome(frontend=self.frontend_id, toolkit=self._toolkit)):
             self.sessions.close(routing_id)
             return
         self._dispatch_of[session.id] = dispatch

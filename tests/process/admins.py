@@ -13,6 +13,7 @@ from typing import Any
 import requests
 
 from clipper_nomad.admin.client import AdminClient
+from tests.process.openapi_checks import check_answer
 from tests.process.stores import StoreServer
 from tests.waiting import wait_until
 
@@ -68,14 +69,27 @@ class AdminServer:
         return AdminClient(lambda: self.address, lambda: TOKEN, patience_s=patience_s)
 
     def post(self, path: str, body: object = None, **options: Any) -> requests.Response:  # Any: as in requests
-        """Post a body as it is, if it is bytes, or as JSON."""
+        """Post a body as it is, if it is bytes, or as JSON. The answer must be one that the OpenAPI document has."""
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"} | options.pop("headers", {})
         given = {"data": body} if isinstance(body, bytes) else {"json": body}
-        return requests.post(f"http://{self.address}{path}", headers=headers, timeout=20, **given, **options)
+        answer = requests.post(f"http://{self.address}{path}", headers=headers, timeout=20, **given, **options)
+        check_answer(answer)
+        return answer
+
+    def empty(self) -> None:
+        """Delete every app and version."""
+        catalog = self.client().catalog()
+        for app in catalog["apps"]:
+            self.post("/admin/delete_app", {"name": app["name"]}).raise_for_status()
+        for version in catalog["versions"]:
+            which = {"model_name": version["name"], "model_version": version["version"]}
+            self.post("/admin/v1/versions/delete", which).raise_for_status()
 
     def get(self, path: str) -> requests.Response:
         """Get a path."""
-        return requests.get(f"http://{self.address}{path}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        answer = requests.get(f"http://{self.address}{path}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+        check_answer(answer)
+        return answer
 
 
 class FrontendServer:

@@ -49,12 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminServer]:
 @pytest.fixture
 def admin(running: AdminServer) -> AdminServer:
     """The service, with an empty catalog."""
-    catalog = running.client().catalog()
-    for app in catalog["apps"]:
-        running.post("/admin/delete_app", {"name": app["name"]}).raise_for_status()
-    for version in catalog["versions"]:
-        which = {"model_name": version["name"], "model_version": version["version"]}
-        running.post("/admin/v1/versions/delete", which).raise_for_status()
+    running.empty()
     return running
 
 

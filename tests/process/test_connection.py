@@ -464,6 +464,10 @@ UNCONNECTED: list[Callable[[ClipperConnection], object]] = [
     lambda c: c.predict("a", [1.0]),
     lambda c: c.predict_url("a"),
     lambda c: c.get_query_addr(),
+    lambda c: c.get_admin_addr(),
+    lambda c: c.get_metric_addr(),
+    lambda c: c.get_clipper_logs(),
+    lambda c: c.inspect_instance(),
     lambda c: c.frontends(),
 ]
 

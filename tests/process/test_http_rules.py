@@ -175,7 +175,7 @@ def test_a_hand_over_waits_until_nothing_is_owed(frontend: Frontend, client: Cli
 
 
 def test_a_large_reply_of_aiohttp_arrives_whole(client: Client) -> None:
-    reply = client.ask("GET", "/metrics")
+    reply = client.ask("GET", "/metrics", None, ["Accept: text/plain;version=0.0.4"])
 
     assert reply.body.endswith(b"\n")
     assert b"clipper_queries_total" in reply.body
