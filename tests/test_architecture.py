@@ -85,7 +85,9 @@ ROWS = {
 # Within a package, only these modules touch the dependency: its exceptions and its quirks end there.
 CLUSTER, FRONTEND_PACKAGE = "clipper_nomad.cluster", "clipper_nomad_frontend"
 OWNERS = {
-    (FRONTEND_PACKAGE, "zmq"): tuple(f"{FRONTEND_PACKAGE}.{name}" for name in ("router", "peer_links", "gatekeeper")),
+    (FRONTEND_PACKAGE, "zmq"): tuple(
+        f"{FRONTEND_PACKAGE}.{name}" for name in ("router", "router_socket", "legacy_router", "peer_links", "gatekeeper")
+    ),
     (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
     (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
     (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
@@ -102,8 +104,8 @@ CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj",
 
 # Policy takes `now` and holds no I/O. In the frontend that is every file but these.
 FRONTEND_IO = words(
-    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict mesh metrics peer_links router server"
-    " serving shared_listener"
+    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict legacy_router mesh metrics"
+    " peer_links router router_socket server serving shared_listener"
 )
 CLOCK_READS = words(
     "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns time.process_time"
@@ -413,7 +415,7 @@ def test_a_forbidden_edge_between_our_packages_is_named(tmp_path: Path, path: st
         (
             f"{FRONTEND}/api.py",
             "import zmq",
-            "only clipper_nomad_frontend.router and clipper_nomad_frontend.peer_links",
+            "only clipper_nomad_frontend.router and clipper_nomad_frontend.router_socket",
         ),
         (f"{RUNTIME}/server.py", "from aiohttp import web", "imports aiohttp: clipper_nomad_runtime may touch"),
         ("clipper_nomad/protocol/wire.py", "import msgspec", "clipper_nomad.protocol may touch numpy"),

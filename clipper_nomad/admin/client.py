@@ -179,7 +179,7 @@ class AdminClient:
     def feedback(self, app: str | None, *, most: int) -> list[dict[str, Json]]:
         """Return the newest feedback first, of one app or of all."""
         query = urlencode({"most": most} | ({} if app is None else {"app": app}))
-        found: list[dict[str, Json]] = _json(self._ask("GET", f"/admin/v1/feedback?{query}", None))["feedback"]
+        found: list[dict[str, Json]] = json_of(self._ask("GET", f"/admin/v1/feedback?{query}", None))["feedback"]
         return found
 
     def probe(self, staged: Staged, input_: Json, *, within_s: int) -> list[Probe]:

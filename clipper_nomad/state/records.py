@@ -79,6 +79,7 @@ class ModelVersion:
     retry: bool = True
     sample: str | None = None
     public_key: str = ""  # CURVE, of its replicas; "" where the model channel is not encrypted
+    legacy: bool = False  # its image is one of Clipper's: its replicas speak RPC version 3
     staged: bool = False  # deployed and not yet activated: never current, not listed by Clipper's calls
 
     @property
@@ -90,6 +91,11 @@ class ModelVersion:
     def kind(self) -> InputType:
         """The input type as the protocol names it."""
         return input_type(self.input_type)
+
+    @property
+    def takes_legacy(self) -> bool:
+        """Whether a container of RPC version 3, which can prove nothing, may serve it: no image of ours does."""
+        return self.legacy or self.image == NO_CONTAINER
 
 
 Record = App | Model | ModelVersion

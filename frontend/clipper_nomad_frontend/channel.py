@@ -1,4 +1,5 @@
-"""What dispatch.py sends to replicas and peers, and how: router.py does it, tests and simulations do it otherwise."""
+"""What dispatch.py sends to replicas and peers, and how: router.py does it, tests and simulations do it otherwise; and
+legacy_peers.py for the replicas that speak Clipper's RPC version 3."""
 
 from __future__ import annotations
 
@@ -24,3 +25,13 @@ class Channel(Protocol):
 
     def send_relay(self, session: Session, batch: Batch, *, uid: str, input_type: int, item_length: int, now: float) -> bool:
         """Send the queries of a batch to a peer frontend."""
+
+
+class LegacyChannel(Protocol):
+    """Sends to replicas of RPC version 3. They take one batch at a time, and cannot be asked to call."""
+
+    def send_batch(self, session: Session, batch: Batch, *, input_type: int, item_length: int, budget_micros: int) -> bool:
+        """Send the inputs of a batch; False if the peer is gone, nothing was sent then."""
+
+    def dismiss(self, session: Session) -> None:
+        """Give it nothing more, and forget it once it has answered what it has: its version was removed."""

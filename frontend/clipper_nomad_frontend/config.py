@@ -62,6 +62,14 @@ def _parse_rpc_address(text: str) -> str:
     return text
 
 
+def _parse_legacy_address(text: str) -> str:
+    if text.startswith("fd://"):
+        return str(parse_tcp_address(text))
+    if not text.startswith("tcp://"):
+        raise ValueError(text)
+    return _parse_rpc_address(text)
+
+
 def _parse_dialled_address(text: str) -> str:
     if text.endswith((":*", ":0")):
         raise ValueError(text)
@@ -115,6 +123,7 @@ class Settings:
     share: Share | None
     rpc: str
     advertised_rpc: str | None
+    legacy_rpc: str | None
     peers: tuple[str, ...]
     internal: Address | None
     advertised_internal: str | None
@@ -156,6 +165,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         advertised_rpc=reader.optional(
             "CLIPPER_ADVERTISED_RPC_ADDRESS", _parse_dialled_address, "tcp://host:port or ipc:///path"
         ),
+        legacy_rpc=reader.optional("CLIPPER_LEGACY_RPC_ADDRESS", _parse_legacy_address, "tcp://host:port or fd://N"),
         peers=reader.parsed(
             "CLIPPER_PEER_ADDRESSES",
             _parse_peers,

@@ -21,7 +21,7 @@ from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.admission import QueueBounds, refusal
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.batching import BatchLimit
-from clipper_nomad_frontend.channel import Channel
+from clipper_nomad_frontend.channel import Channel, LegacyChannel
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.metrics import VersionCounters
 from clipper_nomad_frontend.model_queue import ModelQueue
@@ -161,7 +161,7 @@ class VersionDispatch:
         asks_first = self.frontends > 1 if self._asks_first is None else self._asks_first
         while self.queue.count or self._suspects:
             replica = self.replicas.next_idle()
-            if replica is not None and asks_first:
+            if replica is not None and asks_first and replica.legacy is None:
                 batches = len(self._suspects) - (-self.queue.count // self.limit.limit)
                 if not self.replicas.may_ask(batches, now - patience_s(self.limit.expected_s(self.limit.limit))):
                     return
@@ -267,7 +267,7 @@ class VersionDispatch:
         self.last_batch_size = len(queries)
         for query in queries:
             query.tries += 1
-        sent = self._channel.send_batch(
+        sent = (replica.legacy or self._channel).send_batch(
             replica.session,
             batch,
             input_type=self._kind,
@@ -293,10 +293,10 @@ class VersionDispatch:
 
     # ---- replicas come and go --------------------------------------------------------------------------------------
 
-    def join(self, session: Session) -> Replica:
-        """Take in the replica of a new session."""
+    def join(self, session: Session, legacy: LegacyChannel | None = None) -> Replica:
+        """Take in the replica of a new session. `legacy`: the way to one that speaks RPC version 3."""
         self._last_replica_id += 1
-        replica = Replica(self._last_replica_id, session)
+        replica = Replica(self._last_replica_id, session, legacy)
         if self.frontends > 1:  # in order of arrival, the same everywhere, all would go from one to the next in step
             replica.last_used = -crc32(b"%d %d" % (self._sessions.epoch, session.id))
         self.replicas.add(replica)

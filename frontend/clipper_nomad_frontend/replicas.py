@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from urllib.parse import quote
 
+from clipper_nomad_frontend.channel import LegacyChannel
 from clipper_nomad_frontend.sessions import Batch, Session
 
 LONGEST_NAME = 128  # of a replica, in characters: its name goes into every reply
@@ -31,11 +32,14 @@ class Replica:
     """One ready replica as this frontend sees it, over one session."""
 
     __slots__ = (
-        "answered", "asked_at", "backlog", "headers", "id", "is_exclusive", "last_used", "name", "session", "state",
+        "answered", "asked_at", "backlog", "headers", "id", "is_exclusive", "last_used", "legacy", "name",
+        "session", "state",
     )  # fmt: skip
 
-    def __init__(self, id_: int, session: Session) -> None:
+    def __init__(self, id_: int, session: Session, legacy: LegacyChannel | None = None) -> None:
+        """`legacy`: the way to it where it speaks RPC version 3, which knows no second slot and no calls."""
         self.id = id_
+        self.legacy = legacy
         self.session = session
         self.name = _printable(session.hello.replica)
         self.state = ReplicaState.READY
@@ -140,6 +144,7 @@ class ReplicaSet:
             if (
                 len(replica.session.in_flight) == 1
                 and not replica.is_exclusive
+                and replica.legacy is None
                 and replica.asked_at is None
                 and replica.backlog < frontends + 1
                 and (best is None or (replica.backlog, replica.last_used) < (best.backlog, best.last_used))

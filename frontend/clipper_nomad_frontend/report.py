@@ -10,6 +10,7 @@ from clipper_nomad_frontend.answers import Outcome
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.config import Settings
 from clipper_nomad_frontend.dispatch import VersionDispatch
+from clipper_nomad_frontend.legacy_router import LegacyRouter
 from clipper_nomad_frontend.metrics import AppCounters
 from clipper_nomad_frontend.serving import Serving
 
@@ -23,6 +24,7 @@ def frontend_report(
     http: str,
     is_draining: bool,
     peers: Sequence[Mapping[str, object]],
+    legacy: LegacyRouter | None = None,
 ) -> dict[str, Any]:
     """Return identity, catalog, peers, replicas, versions and apps of this frontend."""
     served = catalog.served
@@ -39,12 +41,13 @@ def frontend_report(
         "http": http,
         "internal": settings.advertised_internal or (str(settings.internal) if settings.internal else None),
         "rpc": serving.router.address if serving.router else settings.rpc,
+        "legacy_rpc": legacy.address if legacy is not None else None,
         "peers": list(peers),
         "replicas": [row for dispatch in dispatches for row in _replicas(dispatch)]
         + [
             {"model": hello.model, "version": hello.version, "uid": hello.uid, "replica": hello.replica, "id": -1,
              "state": "waiting", "in_flight": 0, "answered": 0, "exec_ms_per_input": 0.0}
-            for hello in serving.waiting_hellos()
+            for hello in (*serving.waiting_hellos(), *(legacy.peers.waiting_hellos() if legacy is not None else ()))
         ],
         "versions": [_version(dispatch) for dispatch in dispatches],
         "apps": [_app(name, counters) for name, counters in serving.app_counters()],

@@ -32,6 +32,7 @@ from clipper_nomad_frontend.clipper_metrics import Rates, clipper_document, pred
 from clipper_nomad_frontend.config import Address, Settings
 from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
+from clipper_nomad_frontend.legacy_router import LegacyRouter
 from clipper_nomad_frontend.mesh import Mesh
 from clipper_nomad_frontend.metrics import Exposition
 from clipper_nomad_frontend.report import frontend_report
@@ -80,6 +81,9 @@ class Server:
         self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
         self._rates = Rates()
         self._feedback = FeedbackStream(settings.store_url, settings.cluster) if settings.store_url is not None else None
+        self._legacy: LegacyRouter | None = None
+        if settings.legacy_rpc is not None:
+            self._legacy = LegacyRouter(settings.legacy_rpc, self._serving, frontend_id=settings.frontend_id)
         self._facts = FrontendFacts(
             serving=self._serving,
             catalog=self._catalog,
@@ -98,6 +102,8 @@ class Server:
         if self._keys is not None:
             self._keys.know(snapshot.versions.values())
         self._serving.apply(snapshot)
+        if self._legacy is not None:
+            self._legacy.peers.on_catalog()
 
     async def _keep_feedback(self, feedback: Feedback) -> bool:
         return self._feedback is not None and await self._feedback.keep(feedback)
@@ -111,6 +117,7 @@ class Server:
             http=self._http_address,
             is_draining=self._is_draining,
             peers=self._mesh.report(),
+            legacy=self._legacy,
         )
 
     async def serve(self) -> None:
@@ -145,11 +152,14 @@ class Server:
             stack.push_async_callback(_cancel, ticking)
             gc.collect()
             gc.freeze()  # what start-up made stays: the collector need not look at it again
-            log.info("frontend is up", extra={"http": self._http_address, "rpc": self._router.address})
+            legacy = {"legacy_rpc": self._legacy.address} if self._legacy is not None else {}
+            log.info("frontend is up", extra={"http": self._http_address, "rpc": self._router.address, **legacy})
             await self._stop.wait()
             await self._drain(server)
         self._mesh.close()
         self._router.close()
+        if self._legacy is not None:
+            self._legacy.close()
         self._access_log.flush()
 
     async def _accept_on(self, listening: socket.socket, http: HttpServerState) -> asyncio.Server | SharedListener:

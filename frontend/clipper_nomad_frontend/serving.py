@@ -56,7 +56,7 @@ class Serving:
         self._access_log = access_log
         self._path_prefix = path_prefix
         self._loop = asyncio.get_running_loop()
-        self._clock = clock
+        self.clock = clock
         self._by_key: dict[str, VersionDispatch] = {}
         self._current: dict[str, VersionDispatch] = {}  # by endpoints.link: model and input type
         self._app_counters: dict[str, AppCounters] = {}
@@ -132,7 +132,7 @@ class Serving:
             return
         self._arrived = self._rounds = 0
         self._pump_is_due = False
-        now = self._clock()
+        now = self.clock()
         for dispatch in self._to_pump:
             dispatch.pump(now)
         self._to_pump.clear()
@@ -171,7 +171,7 @@ class Serving:
         app = App(name="_probe", input_type=record.input_type, default_output="", slo_micros=timeout_micros,
                   timeout_micros=timeout_micros)  # fmt: skip
         endpoint = Endpoint(app, AppCounters())
-        query = self.query(endpoint, packed, self._clock(), sink)
+        query = self.query(endpoint, packed, self.clock(), sink)
         endpoint.owed[query] = None
         self._retired.append(endpoint)
         self._expire_at(min(self._expiry_at, query.arrived + endpoint.patience_s))
@@ -184,7 +184,7 @@ class Serving:
         if dispatch is None or int(dispatch.record.kind) != relay.input_type:
             reply([relay_desk.REFUSED] * len(relay.inputs))
             return []
-        now = self._clock()
+        now = self.clock()
         batch = relay_desk.RelayedBatch(len(relay.inputs), reply)
         queries = []
         for terms, data in zip(relay.terms, relay.inputs, strict=True):
@@ -223,7 +223,7 @@ class Serving:
         self._expiry = self._loop.call_at(instant + TIMER_GRAIN_S, self._expire)
 
     def _expire(self) -> None:
-        now = self._clock()
+        now = self.clock()
         self._expiry = None
         self._expiry_at = float("inf")
         following = expire(self._all_endpoints(), now, self._give_up)
@@ -240,11 +240,11 @@ class Serving:
         dispatch = query.dispatch
         has_replica = dispatch is not None and (query.tries > 0 or dispatch.has_replicas)
         model = dispatch.key if dispatch is not None else query.endpoint.model or ""
-        self.answered(query, query.endpoint.out_of_patience(query, has_replica=has_replica, model=model), self._clock())
+        self.answered(query, query.endpoint.out_of_patience(query, has_replica=has_replica, model=model), self.clock())
 
     def _check_progress(self) -> None:
         self._progress = None
-        now = self._clock()
+        now = self.clock()
         is_busy = False
         for dispatch in self.dispatches.values():
             dispatch.check_progress(now)
@@ -320,24 +320,27 @@ class Serving:
         assert self.router is not None  # noqa: S101  # set before the first catalog
         for replica in list(dispatch.replicas.all.values()):
             dispatch.drain(replica.session)
-            self.router.send_control(replica.session, MessageType.DRAIN)
+            if replica.legacy is not None:
+                replica.legacy.dismiss(replica.session)
+            else:
+                self.router.send_control(replica.session, MessageType.DRAIN)
         for query in dispatch.take_waiting():
             query.dispatch = None
             if query.endpoint.is_relay:  # its own frontend knows what becomes of it
                 answer = query.endpoint.out_of_patience(query, has_replica=False, model=dispatch.record.key)
-                self.answered(query, answer, self._clock())
+                self.answered(query, answer, self.clock())
                 continue
             successor = self._current.get(query.endpoint.link or "") if query.pinned_version is None else None
             if query.tries > 0:  # it may be what ended its replica: it is no other version's business
-                self.answered(query, answers.lost(dispatch.record.key, query.tries), self._clock())
+                self.answered(query, answers.lost(dispatch.record.key, query.tries), self.clock())
             elif successor is not None:
                 self.submit_to(successor, query)
             elif query.pinned_version is not None:
-                self.answered(query, answers.no_such_version(dispatch.record.name, query.pinned_version), self._clock())
+                self.answered(query, answers.no_such_version(dispatch.record.name, query.pinned_version), self.clock())
             else:
                 endpoint = query.endpoint
                 answer = answers.not_linked(endpoint.policy, query.query_id, endpoint.default_output, endpoint.name)
-                self.answered(query, answer, self._clock())
+                self.answered(query, answer, self.clock())
 
     def _apply_apps(self, snapshot: Snapshot) -> None:
         endpoints: dict[str, Endpoint] = {}
@@ -366,7 +369,7 @@ class Serving:
         if hello.uid in self.dispatches:
             self._admit(routing_id, hello)
         else:
-            self._waiting[routing_id] = (hello, self._clock())
+            self._waiting[routing_id] = (hello, self.clock())
             self.watch_progress()
 
     def _admit(self, routing_id: bytes, hello: Hello) -> None:
@@ -388,7 +391,7 @@ class Serving:
         self._dispatch_of[session.id] = dispatch
         dispatch.join(session)
         log.info("replica joined", extra={"model": record.key, "replica": hello.replica})
-        dispatch.pump(self._clock())
+        dispatch.pump(self.clock())
         self.watch_progress()
 
     def _reject(self, routing_id: bytes, hello: Hello, reason: str) -> None:
@@ -410,10 +413,10 @@ class Serving:
             if batch is None:
                 self.process_counters.stray_results += 1
                 return
-            dispatch.on_result(session, batch, result, self._clock())
+            dispatch.on_result(session, batch, result, self.clock())
         elif header.type is MessageType.FREE:
             if self.sessions.is_of(session, header):
-                dispatch.on_free(session, header.batch, self._clock())
+                dispatch.on_free(session, header.batch, self.clock())
             else:
                 self.process_counters.stray_results += 1
         elif header.type is MessageType.DRAIN:
@@ -434,7 +437,7 @@ class Serving:
         dispatch = self._dispatch_of.pop(session.id)
         level = logging.WARNING if session.in_flight else logging.INFO
         log.log(level, "replica left", extra={"model": dispatch.record.key, "replica": session.hello.replica})
-        now = self._clock()
+        now = self.clock()
         dispatch.on_lost(session, now)
         dispatch.pump(now)
 
@@ -462,6 +465,10 @@ class Serving:
     def gauges(self) -> Iterable[tuple[str, str, float]]:
         """Whatever else is worth a gauge."""
         yield "sessions", "Replicas connected to this frontend.", float(len(self.sessions))
+        legacy = sum(
+            replica.legacy is not None for each in self.dispatches.values() for replica in each.replicas.all.values()
+        )
+        yield "legacy_sessions", "Containers of RPC version 3 that serve here.", float(legacy)
         yield "waiting_replicas", "Replicas whose version the catalog does not know.", float(len(self._waiting))
         yield "catalog_revision", "Revision served.", float(self.snapshot.revision if self.snapshot else -1)
 

@@ -99,6 +99,7 @@ class Frontend:
         self.http = ("", 0)
         (self.folder / "mirror").write_bytes(mirror_of(records))
         (self.folder / "token").write_text(TOKEN)
+        self.inherits: list[int] = []  # descriptors, besides that of its own socket
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -109,7 +110,7 @@ class Frontend:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "clipper_nomad_frontend"],
                 env=self.environment(HTTP_ADDRESS=f"fd://{listening.fileno()}"),
-                pass_fds=[listening.fileno()],
+                pass_fds=[listening.fileno(), *self.inherits],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -184,6 +185,12 @@ class Frontend:
     def report(self) -> dict[str, Any]:
         """What it says of itself."""
         return dict(self.ask("GET", "/_clipper/report").json)
+
+    @property
+    def legacy_rpc(self) -> str:
+        """Where containers of RPC version 3 dial, host:port; with LEGACY_RPC_ADDRESS among the settings."""
+        address: str = self.report()["legacy_rpc"]
+        return address.removeprefix("tcp://")
 
     def outstanding(self, model: str = "m") -> int:
         """How many queries of `model` wait in its queue or at a replica."""
