@@ -17,6 +17,8 @@ from clipper_nomad_runtime.mesh import Mode
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 CLIPPER_RPC_PORT = 7000
+CLIPPER_RPC_VERSION = 3  # rpc3.py
+OUR_RPC_VERSION = 4  # wire.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Settings:
     input_type: InputType | None
     frontends: tuple[str, ...]
     rpc_mode: Mode
+    rpc_version: int
     curve_server: bytes | None
     curve_secret: bytes | None = field(repr=False)
     metrics: MetricsAddress | None
@@ -97,6 +100,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         rpc_mode=reader.parsed(
             "CLIPPER_RPC_MODE", lambda word: Mode(word.strip().lower()), Mode.AUTO, "one of direct, proxy, auto"
         ),
+        rpc_version=reader.integer("CLIPPER_RPC_VERSION", OUR_RPC_VERSION, least=CLIPPER_RPC_VERSION, most=OUR_RPC_VERSION),
         curve_server=reader.optional("CLIPPER_CURVE_SERVER_KEY", parse_key, "a CURVE key, 40 characters of Z85"),
         curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
         metrics=reader.optional(
@@ -110,6 +114,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
     if (settings.curve_server is None) != (settings.curve_secret is None):
         reader.refuse("one of CLIPPER_CURVE_SERVER_KEY and CLIPPER_CURVE_SECRET_FILE is set; expected both, or none")
+    if settings.rpc_version == CLIPPER_RPC_VERSION and settings.curve_server is not None:
+        reader.refuse("CLIPPER_RPC_VERSION is 3 and there are CURVE keys; a frontend of RPC version 3 knows no encryption")
     reader.check()
     return settings
 

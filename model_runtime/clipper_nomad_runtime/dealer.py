@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import zmq
 
 from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TTL_MS
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES, WireError
-from clipper_nomad_runtime.link import Link
 
 MAX_FRAMES = 8  # of a message; the longest has 3
 LAST_WORDS_S = 2.0  # how long results of a closed connection may still be on their way
@@ -31,10 +31,12 @@ _OPTIONS = {
     zmq.RECONNECT_IVL: -1,  # never: one connection is one session
     zmq.LINGER: 0,
     zmq.IMMEDIATE: 1,  # nothing is queued for a connection that does not stand; what is unread when it ends is lost
+    zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
+}
+HEARTBEATS: Mapping[zmq.SocketOption, int] = {
     zmq.HEARTBEAT_IVL: HEARTBEAT_IVL_MS,  # libzmq's own thread beats, also while the model holds the interpreter's lock
     zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
     zmq.HEARTBEAT_TTL: HEARTBEAT_TTL_MS,
-    zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
 }
 # As plain numbers: pyzmq converts its enums at every call, which is a third of the cost of the call.
 _NOW = int(zmq.NOBLOCK)
@@ -55,13 +57,31 @@ class Keys(NamedTuple):
     secret: bytes
 
 
-class Connection:
+class Dialled(Protocol):
+    """What a connection is of: a link, which knows where to dial."""
+
+    address: str
+
+
+AnyLink = TypeVar("AnyLink", bound=Dialled)
+
+
+class Connection(Generic[AnyLink]):
     """One connection to a frontend, from its dialing to its end. `is_lost` is for ever."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], link: Link, keys: Keys | None = None) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        link: AnyLink,
+        keys: Keys | None = None,
+        *,
+        max_frames: int = MAX_FRAMES,
+        options: Mapping[zmq.SocketOption, int] = HEARTBEATS,
+    ) -> None:
         self.link = link
+        self._max_frames = max_frames
         self.socket = context.socket(zmq.DEALER)
-        for option, value in _OPTIONS.items():
+        for option, value in (*_OPTIONS.items(), *options.items()):
             self.socket.setsockopt(option, value)
         if keys is not None:
             self.socket.set(zmq.CURVE_SERVERKEY, keys.server)
@@ -98,10 +118,10 @@ class Connection:
             return []
         while socket.getsockopt(_HAS_MORE):
             frames.append(socket.recv(_NOW))
-            if len(frames) > MAX_FRAMES:
+            if len(frames) > self._max_frames:
                 while socket.getsockopt(_HAS_MORE):
                     socket.recv(_NOW)
-                raise WireError(f"a message has at most {MAX_FRAMES} frames")
+                raise WireError(f"a message has at most {self._max_frames} frames")
         return frames
 
     def read_alarm(self) -> None:
@@ -133,34 +153,45 @@ def _address_now(address: str) -> str:
     return random.choice(listed) if listed else ""  # noqa: S311  # spreads the load; no secret
 
 
-class Dealer:
+class Dealer(Generic[AnyLink]):
     """All connections, and what wakes a wait for them."""
 
-    def __init__(self, wake: int, keys: Keys | None = None) -> None:
-        """`wake`: a descriptor that ends a wait when it is readable. `keys`: for an encrypted channel."""
+    def __init__(
+        self,
+        wake: int,
+        keys: Keys | None = None,
+        *,
+        max_frames: int = MAX_FRAMES,
+        options: Mapping[zmq.SocketOption, int] = HEARTBEATS,
+    ) -> None:
+        """`wake`: a descriptor that ends a wait when it is readable. `keys`: for an encrypted channel. `max_frames`: of a
+        message. `options`: of every socket, besides those that all links need.
+        """
+        self._max_frames = max_frames
+        self._options = options
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._wake = wake
         self._keys = keys
-        self._connections: list[Connection] = []
-        self._by_socket: dict[Any, Connection] = {}  # Any: zmq_poll's sources are sockets and numbers
+        self._connections: list[Connection[AnyLink]] = []
+        self._by_socket: dict[Any, Connection[AnyLink]] = {}  # Any: zmq_poll's sources are sockets and numbers
         self._sources: list[tuple[Any, int]] = [(wake, _READABLE)]
 
-    def dial(self, link: Link) -> Connection:
+    def dial(self, link: AnyLink) -> Connection[AnyLink]:
         """Begin a connection. It stands when its first `send` succeeds; `wait` stirs when that may be."""
-        connection = Connection(self._context, link, self._keys)
+        connection = Connection(self._context, link, self._keys, max_frames=self._max_frames, options=self._options)
         self._connections.append(connection)
         self.watch()
         return connection
 
-    def drop(self, connection: Connection, *, linger_s: float = 0.0) -> None:
+    def drop(self, connection: Connection[AnyLink], *, linger_s: float = 0.0) -> None:
         """End a connection."""
         self._connections.remove(connection)
         self.watch()
         connection.close(linger_s=linger_s)
 
-    def wait(self, timeout_s: float) -> tuple[list[Connection], bool]:
+    def wait(self, timeout_s: float) -> tuple[list[Connection[AnyLink]], bool]:
         """Wait until something happens. Return whose messages can be read, and whether anything else stirred."""
-        readable: list[Connection] = []
+        readable: list[Connection[AnyLink]] = []
         stirred = False
         timeout_ms = math.ceil(min(timeout_s, _LONGEST_WAIT_S) * 1000)  # rounded down it would spin before a due time
         for source, events in zmq.zmq_poll(self._sources, timeout_ms):

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipper_nomad.protocol.wire import OutputType
+from clipper_nomad.protocol.wire import OUTPUT_WIDTH, OutputType
 
 # Any in this file: what a model returns is known only by looking at it.
 
@@ -69,6 +69,19 @@ def pack_outputs(values: Sequence[Any] | NDArray[Any]) -> Outputs:
         return Outputs(output_type, None, np.array(values, dtype).tobytes())
     except OverflowError:  # an integer beyond 64 bits
         return _pack_one_by_one(values)
+
+
+def as_texts(outputs: Outputs) -> list[bytes]:
+    """Return each output as a text, for RPC version 3, which has nothing else: numbers as in JSON, NaN as "NaN"."""
+    if outputs.lengths is not None:
+        ends = np.cumsum(outputs.lengths, dtype=np.int64).tolist()
+        return [outputs.data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    numbers = np.frombuffer(outputs.data, OUTPUT_WIDTH[outputs.type])
+    if outputs.type is OutputType.BOOL:
+        return [b"true" if flag else b"false" for flag in numbers.tolist()]
+    if outputs.type is not OutputType.INT64 and not np.isfinite(numbers).all():
+        return [str(each).encode() if math.isfinite(each) else _name_of(each).encode() for each in numbers]
+    return [str(each).encode() for each in numbers]  # str of a NumPy scalar is the shortest form of its width
 
 
 _TEXT = (OutputType.TEXT, None)

@@ -12,10 +12,12 @@ from pathlib import Path
 from time import monotonic
 
 from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
+from clipper_nomad.protocol.rpc3 import encode_new_container
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
-from clipper_nomad_runtime.config import Settings
+from clipper_nomad_runtime.config import CLIPPER_RPC_VERSION, Settings
 from clipper_nomad_runtime.dealer import Keys
 from clipper_nomad_runtime.hang import SLACK_S, HangWatch
+from clipper_nomad_runtime.legacy_serving import LegacyServing
 from clipper_nomad_runtime.loader import ImportMissing, Model, ModelFailed, load_model
 from clipper_nomad_runtime.mesh import Mesh
 from clipper_nomad_runtime.metrics import Metrics
@@ -114,6 +116,10 @@ class Server:
 
     def _serve(self, model: Model, predictor: Predictor, stop: StopRequest) -> Exit:
         settings = self._settings
+        stop.expect(lambda: self._hang.end_within(settings.drain_s + SLACK_S))
+        log.info("replica is ready", extra={**self._fields, "frontends": len(settings.frontends)})
+        if settings.rpc_version == CLIPPER_RPC_VERSION:
+            return self._serve_legacy(model, predictor, stop)
         hello = Hello(
             model=settings.model,
             version=settings.version,
@@ -140,9 +146,19 @@ class Server:
             drain_s=settings.drain_s,
             keys=self._keys(),
         )
-        stop.expect(lambda: self._hang.end_within(settings.drain_s + SLACK_S))
-        log.info("replica is ready", extra={**self._fields, "frontends": len(settings.frontends)})
         return serving.run()
+
+    def _serve_legacy(self, model: Model, predictor: Predictor, stop: StopRequest) -> Exit:
+        settings = self._settings
+        return LegacyServing(
+            settings.frontends,
+            introduction=encode_new_container(settings.model, settings.version, model.input_type),
+            input_type=model.input_type,
+            predictor=predictor,
+            hang=self._hang,
+            metrics=self._metrics,
+            stop=stop,
+        ).run()
 
 
 def _write_ready(path: Path) -> None:

@@ -65,8 +65,8 @@ class Serving:
         self._metrics = metrics
         self._stop = stop
         self._drain_s = drain_s
-        self._dealer = Dealer(stop.fileno(), keys)
-        self._connections: dict[Link, Connection] = {}
+        self._dealer: Dealer[Link] = Dealer(stop.fileno(), keys)
+        self._connections: dict[Link, Connection[Link]] = {}
         self._connected: list[Link] = []  # its keys: only these can have batches
         self._line = Line(self._send, metrics.dropped)
         self._tend_at = -inf  # when a link, or the end of the drain, is due
@@ -105,7 +105,7 @@ class Serving:
             waiting += len(link.batches) + (link.waits_since is not None)
         return waiting
 
-    def _read(self, readable: list[Connection]) -> None:
+    def _read(self, readable: list[Connection[Link]]) -> None:
         """Read every message that waits, `readable` first."""
         for _ in range(MAX_ROUNDS):
             for connection in readable:
@@ -116,7 +116,7 @@ class Serving:
             if not readable:
                 return
 
-    def _take_message(self, connection: Connection) -> None:
+    def _take_message(self, connection: Connection[Link]) -> None:
         link = connection.link
         asked = monotonic()
         try:

@@ -47,7 +47,7 @@ def test_a_replica_hears_at_once_that_its_dial_was_refused(wake: int) -> None:
     """It took two seconds: after each restart of a frontend its replicas were away for that long."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-    with closing(Dealer(wake)) as dealer:
+    with closing(Dealer[Link](wake)) as dealer:
         connection = dealer.dial(Link(address, jitter=lambda: 0.0, dropped=Counter()))
         began = time.monotonic()
 
