@@ -22,7 +22,7 @@ from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.jobs.blueprint import Blueprint
-from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
@@ -75,9 +75,11 @@ class NomadContainerManager:
     FabioLoadBalancer(); without one there are no routes, and replicas find frontends through Consul. `namespace`: Nomad's.
 
     `registry`: where images are pushed to and pulled from; without one they are this machine's, which must then be the only
-    Nomad client. `base_image`, `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's
-    data; without one they are lost with their node. `encrypted`: the model channel. `images`, `progress`: replace what
-    builds, and hear of rollouts. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
+    Nomad client. `registry_user`, `registry_password`: what its clients pull with, where they have no login of their own
+    (CLIPPER_REGISTRY_USER, CLIPPER_REGISTRY_PASSWORD); models can read it. `base_image`, `build_network`: of builds.
+    `redis_volume`: a host volume of the clients for the store's data; without one they are lost with their node.
+    `encrypted`: the model channel. `images`, `progress`: replace what builds, and hear of rollouts. NOMAD_* and CONSUL_*
+    variables are honoured; TLS is verified.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -99,6 +101,8 @@ class NomadContainerManager:
         base_image: str = "",
         build_network: str | None = None,
         redis_image: str = "redis:7-alpine",
+        registry_user: str | None = None,
+        registry_password: str | None = None,
         redis_volume: str | None = None,
         redis_password: str | None = None,
         encrypted: bool = True,
@@ -129,7 +133,12 @@ class NomadContainerManager:
         self.consul = ConsulApi(consul_endpoint(environ, address=consul_address))
         self.load_balancer = load_balancer
         self._dns = dns
-        self._secrets = SecretKeeper(self.nomad, self.names)
+        registry = environ.get("CLIPPER_REGISTRY", "") if registry is None else registry
+        self._images = images or ImageSet(registry=registry, base=base_image, network=build_network)
+        user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
+        password = registry_password or environ.get("CLIPPER_REGISTRY_PASSWORD")
+        login = registry_login(self._images.registry, user=user, password=password)
+        self._secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
         self._known: ClusterSecrets | None = None
         self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
         self._redis_password = redis_password
@@ -150,9 +159,8 @@ class NomadContainerManager:
             entry=_entry(load_balancer),
             rpc_mode=rpc_mode,
             encrypted=encrypted,
+            login=login,
         )
-        registry = environ.get("CLIPPER_REGISTRY", "") if registry is None else registry
-        self._images = images or ImageSet(registry=registry, base=base_image, network=build_network)
         self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
@@ -198,8 +206,8 @@ class NomadContainerManager:
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
         """Return what the parts are made from, the store first. Raises: InvalidSpec, InvalidName, ImageError."""
         return self.blueprint.parts(
-            admin=Image(reference=admin_image or str(self._images.find(Part.ADMIN))),
-            frontend=Image(reference=frontend_image or str(self._images.find(Part.FRONTEND))),
+            admin=self.blueprint.image(admin_image or str(self._images.find(Part.ADMIN))),
+            frontend=self.blueprint.image(frontend_image or str(self._images.find(Part.FRONTEND))),
             frontends=frontends,
         )
 
@@ -272,7 +280,8 @@ class NomadContainerManager:
 
     def make_channel_key(self, name: str, version: str) -> str:
         """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
-        return self._secrets.ensure_model_key(self.names.model_job(name, version)) if self.blueprint.encrypted else ""
+        job = self.names.model_job(name, version)
+        return self._secrets.ensure_of_model(job, has_key=self.blueprint.encrypted)
 
     def deploy_model(
         self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
@@ -286,7 +295,7 @@ class NomadContainerManager:
             version,
             uid=uid,
             input_type=input_type,
-            image=Image(reference=image),
+            image=self.blueprint.image(image),
             replicas=num_replicas,
             server_key=self._connected.curve_public,
         )
