@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import consul
-import requests
 
 from clipper_nomad.cluster.endpoints import Endpoint, consul_endpoint
-from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly
+from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly, where_to_look
 from clipper_nomad.errors import ConsulRefused, ConsulUnreachable
 
 CALL_TIMEOUT_S = 10.0
 WAIT_S = 30.0  # of a blocking query; Consul's own default is five minutes
+
+ITSELF = "consul"  # the one service that every Consul has
+_NO_RIGHT = "CONSUL_HTTP_TOKEN is unknown, expired, or its policy does not let it read all services and nodes."
 
 Answer = TypeVar("Answer")
 
@@ -104,8 +106,13 @@ class ConsulApi:
         )
 
     def services(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the tags of all services of the catalog, by service name."""
+        """Return the tags of all services of the catalog, by service name. Raises: also ConsulRefused: some are hidden."""
         _, found = self._ask(lambda client: client.catalog.services())
+        if ITSELF not in (found or {}):  # Consul leaves out what a token may not see, and says nothing
+            raise ConsulRefused(
+                f"Consul at {self.endpoint.url} does not show its services: not even '{ITSELF}' itself.",
+                hint=_NO_RIGHT if self.endpoint.token else "CONSUL_HTTP_TOKEN is not set; this Consul has ACLs.",
+            )
         return {name: tuple(tags or ()) for name, tags in (found or {}).items()}
 
     def agent(self) -> Mapping[str, Any]:  # Any: Consul's JSON
@@ -119,15 +126,15 @@ class ConsulApi:
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:  # Any: py-consul has no types
         try:
             return question(self._clients.current())
-        except requests.RequestException as exc:
+        except OSError as exc:  # requests' errors, and a CA or certificate that cannot be read
             raise ConsulUnreachable(
                 f"Consul at {self.endpoint.url} did not answer: {shortly(exc)}.",
-                hint="See that it runs there (`consul members`), and that CONSUL_HTTP_ADDR and CONSUL_CACERT are right.",
+                hint=where_to_look(exc, "CONSUL"),
             ) from exc
         except consul.ACLPermissionDenied as exc:
             raise ConsulRefused(
                 f"Consul at {self.endpoint.url} does not allow this: {exc}.",
-                hint="CONSUL_HTTP_TOKEN is missing, expired, or its policy does not let it read services and nodes.",
+                hint=_NO_RIGHT,
             ) from exc
         except consul.ConsulException as exc:
             raise ConsulRefused(f"Consul at {self.endpoint.url} answered: {exc}") from exc

@@ -40,7 +40,7 @@ def nomad_endpoint(environ: Mapping[str, str], *, address: str | None = None) ->
     asked = address or environ.get("NOMAD_ADDR") or f"http://127.0.0.1:{NOMAD_PORT}"
     return Endpoint(
         url=_url(asked, scheme=scheme, port=NOMAD_PORT, name="address" if address else "NOMAD_ADDR"),
-        token=environ.get("NOMAD_TOKEN") or None,
+        token=_token("NOMAD_TOKEN", environ.get("NOMAD_TOKEN")),
         http_auth=_user_and_password(environ, "NOMAD_HTTP_AUTH"),
         verify=_verify(environ, ca=("NOMAD_CACERT", "NOMAD_CAPATH"), off=_flag(environ, "NOMAD_SKIP_VERIFY") is True),
         client_cert=_client_cert(environ, "NOMAD_CLIENT_CERT", "NOMAD_CLIENT_KEY"),
@@ -126,14 +126,21 @@ def _user_and_password(environ: Mapping[str, str], name: str) -> tuple[str, str]
     return user, password
 
 
+def _token(name: str, value: str | None) -> str | None:
+    """Return a token that can stand in a header. Raises: InvalidSetting; the value is not repeated, it is a secret."""
+    if value and not (value.isascii() and value.isprintable() and " " not in value):
+        raise InvalidSetting(f"{name} holds a space, a line end or another character that no token has; expected one word.")
+    return value or None
+
+
 def _consul_token(environ: Mapping[str, str]) -> str | None:
     if token := environ.get("CONSUL_HTTP_TOKEN"):
-        return token
+        return _token("CONSUL_HTTP_TOKEN", token)
     path = environ.get("CONSUL_HTTP_TOKEN_FILE")
     if not path:
         return None
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123  # a path as the environment has it
-            return file.read().strip() or None
+            return _token("CONSUL_HTTP_TOKEN_FILE", file.read().strip())
     except OSError as exc:
         raise InvalidSetting(f"CONSUL_HTTP_TOKEN_FILE {path!r} cannot be read: {exc.strerror}.") from exc

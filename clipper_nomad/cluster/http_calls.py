@@ -6,6 +6,8 @@ Each thread and each forked process has a session of its own (see http_sessions.
 from __future__ import annotations
 
 import os
+import re
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -16,6 +18,9 @@ from requests.adapters import HTTPAdapter
 from clipper_nomad.cluster.endpoints import Endpoint
 
 Client = TypeVar("Client")
+_OPENSSL = re.compile(r"\[[^]]*\] (?P<said>.*) \(_ssl\.c:\d+\)")  # "[SSL: CERTIFICATE_VERIFY_FAILED] … (_ssl.c:1006)"
+_DEEPEST = 10
+_LOOK = {"NOMAD": ("nomad server members", "NOMAD_ADDR"), "CONSUL": ("consul members", "CONSUL_HTTP_ADDR")}
 
 
 class OnePerThread(threading.local, Generic[Client]):
@@ -57,21 +62,37 @@ class _NamedServer(HTTPAdapter):
         super().init_poolmanager(*args, server_hostname=self._name, assert_hostname=self._name, **kwargs)
 
 
+def where_to_look(error: BaseException, service: str) -> str:
+    """Return what to do about a connection that failed. `service`: what the variables' names begin with, as NOMAD."""
+    if any(isinstance(each, ssl.SSLError | requests.exceptions.SSLError) for each in _chain(error)):
+        return (
+            f"The server's certificate must be of the CA in {service}_CACERT and for the host of its address, or for"
+            f" {service}_TLS_SERVER_NAME; if it wants one of yours, {service}_CLIENT_CERT and {service}_CLIENT_KEY hold it."
+        )
+    members, address = _LOOK[service]
+    return f"See that it runs there (`{members}`), and that {address} and {service}_CACERT are right."
+
+
 def shortly(error: BaseException) -> str:
     """Return what went wrong with a connection in a few words: "Connection refused", "timed out", "certificate …"."""
     if isinstance(error, requests.exceptions.Timeout):
         return "timed out"
-    seen: BaseException = error
-    for _ in range(10):  # requests wraps urllib3, which wraps the socket's or OpenSSL's error
-        inner = next((each for each in _inside(seen) if each is not seen), None)
-        if inner is None:
-            break
-        seen = inner
+    seen = _chain(error)[-1]
     if isinstance(seen, TimeoutError):
         return "timed out"
+    if isinstance(seen, ssl.SSLError) and (words := _OPENSSL.search(str(seen))):
+        return words["said"]
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
     return str(seen) or type(seen).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what it wraps: requests wraps urllib3, which wraps the socket's or OpenSSL's error."""
+    chain = [error]
+    while len(chain) < _DEEPEST and (inner := next((each for each in _inside(chain[-1]) if each is not chain[-1]), None)):
+        chain.append(inner)
+    return chain
 
 
 def _inside(error: BaseException) -> list[BaseException]:

@@ -23,7 +23,7 @@ from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.jobs.blueprint import PARTS, Blueprint
 from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions, problems_of
-from clipper_nomad.cluster.jobs.programs import Image
+from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
@@ -78,10 +78,12 @@ class NomadContainerManager:
     `registry`: where images are pushed to and pulled from; "" keeps them on this machine's Docker, which must then be the
     only Nomad client's. Without one (None, and no CLIPPER_REGISTRY) no image of a model is built: its bundle goes to admin,
     with its packages, and `runtime_image` runs it, or the one that the cluster was brought up with. `bundle_volume`: a host
-    volume for bundles, `bundle_cache` one of every client, `bundle_limit_mb`: the most that one may have. `base_image`,
-    `build_network`: of builds. `redis_volume`: a host volume of the clients for the store's data; without one they are lost
-    with their node. `encrypted`: the model channel. `images`: replaces what builds. `progress`: hears of rollouts, which
-    otherwise are shown below a notebook's cell. NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
+    volume for bundles, `bundle_cache` one of every client, `bundle_limit_mb`: the most that one may have. `registry_user`,
+    `registry_password`: what Nomad's clients pull with, where they have no login of their own (CLIPPER_REGISTRY_USER,
+    CLIPPER_REGISTRY_PASSWORD); models can read it. `base_image`, `build_network`: of builds. `redis_volume`: a host volume
+    of the clients for the store's data; without one they are lost with their node. `encrypted`: the model channel.
+    `images`: replaces what builds. `progress`: hears of rollouts, which otherwise are shown below a notebook's cell.
+    NOMAD_* and CONSUL_* variables are honoured; TLS is verified.
 
     `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
     cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
@@ -106,6 +108,8 @@ class NomadContainerManager:
         base_image: str = "",
         build_network: str | None = None,
         redis_image: str = "redis:7-alpine",
+        registry_user: str | None = None,
+        registry_password: str | None = None,
         redis_volume: str | None = None,
         redis_password: str | None = None,
         runtime_image: str | None = None,
@@ -144,7 +148,12 @@ class NomadContainerManager:
         self.load_balancer = load_balancer
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
         self._parts = None if parts is None else _checked_parts(parts)
-        self._secrets = SecretKeeper(self.nomad, self.names)
+        registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
+        images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=self._show_image)
+        user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
+        password = registry_password or environ.get("CLIPPER_REGISTRY_PASSWORD")
+        login = registry_login(images.registry, user=user, password=password)
+        self._secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
         self._known: ClusterSecrets | None = None
         self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
         self._redis_password = redis_password
@@ -169,11 +178,12 @@ class NomadContainerManager:
                 cache_volume=bundle_cache,
                 max_mb=bundle_limit_mb,
             ),
+            login=login,
         )
-        registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
         self._publishing = Publishing(
             self.names,
-            images=images or ImageSet(registry=registry, base=base_image, network=build_network, progress=self._show_image),
+            images=images,
+            image=self.blueprint.image,
             runtime_image=runtime_image or "",
             nomad=self.nomad,
             placement=place,
@@ -313,7 +323,8 @@ class NomadContainerManager:
 
     def make_channel_key(self, name: str, version: str) -> str:
         """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
-        return self._secrets.ensure_model_key(self.names.model_job(name, version)) if self.blueprint.encrypted else ""
+        job = self.names.model_job(name, version)
+        return self._secrets.ensure_of_model(job, has_key=self.blueprint.encrypted)
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""

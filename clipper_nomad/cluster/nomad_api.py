@@ -13,14 +13,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import nomad
 import requests
 from nomad.api.exceptions import BaseNomadException, TimeoutNomadException, VariableConflict
 
 from clipper_nomad.cluster.endpoints import Endpoint, nomad_endpoint
-from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly
+from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly, where_to_look
 from clipper_nomad.cluster.rollout.parsed_job import Json, changed_strings
 from clipper_nomad.errors import JobspecError, NomadConflict, NomadRefused, NomadUnreachable
 
@@ -327,7 +327,7 @@ class NomadApi:
             if isinstance(exc.nomad_resp, requests.Response):
                 raise self._refused(exc.nomad_resp) from exc
             raise self._unreachable(exc.nomad_resp) from exc
-        except (TimeoutNomadException, requests.RequestException) as exc:
+        except (TimeoutNomadException, OSError) as exc:  # requests' errors, and a CA or certificate that cannot be read
             raise self._unreachable(exc) from exc
         if answer is None:
             raise _variable_conflict(parts[0])
@@ -338,10 +338,17 @@ class NomadApi:
     def _refused(self, answer: requests.Response) -> NomadRefused:
         body = answer.text.strip()[:_LONGEST_BODY]
         hint = None
+        said = f"answered {answer.status_code}"
         if answer.status_code in {401, 403}:
-            hint = "NOMAD_TOKEN is missing, expired, or its policy does not allow this; `nomad acl token self` shows it."
+            asked = answer.request
+            said = f"does not allow {asked.method} {urlsplit(asked.url or '').path!s}: it answered {answer.status_code}"
+            hint = (
+                "NOMAD_TOKEN is unknown, expired, or its policy does not allow this; `nomad acl token self` shows it."
+                if self.endpoint.token
+                else "NOMAD_TOKEN is not set; this Nomad has ACLs."
+            )
         return NomadRefused(
-            f"Nomad at {self.endpoint.url} answered {answer.status_code}: {_in_one_line(body)}",
+            f"Nomad at {self.endpoint.url} {said}: {_in_one_line(body)}",
             status=answer.status_code,
             body=body,
             hint=hint,
@@ -350,7 +357,7 @@ class NomadApi:
     def _unreachable(self, cause: BaseException) -> NomadUnreachable:
         return NomadUnreachable(
             f"Nomad at {self.endpoint.url} did not answer: {shortly(cause)}.",
-            hint="See that it runs there (`nomad server members`), and that NOMAD_ADDR and NOMAD_CACERT are right.",
+            hint=where_to_look(cause, "NOMAD"),
         )
 
 

@@ -24,13 +24,16 @@ DEFAULT_BASE = "default"  # Clipper's word
 
 
 class Publishing:
-    """Publishes the models of one cluster. `runtime_image`: runs bundles; "" for the one that the cluster knows."""
+    """Publishes the models of one cluster. `image`: gives an image of this name its login. `runtime_image`: runs bundles; ""
+    for the one that the cluster knows.
+    """
 
     def __init__(
         self,
         names: ClusterNames,
         *,
         images: ImageSet,
+        image: Callable[[str], Image],
         runtime_image: str,
         nomad: NomadApi,
         placement: Placement,
@@ -40,6 +43,7 @@ class Publishing:
     ) -> None:
         self._names = names
         self._images = images
+        self._image = image
         self._runtime_image = runtime_image
         self._secrets = secrets
         self._token = token
@@ -47,7 +51,7 @@ class Publishing:
 
     def part(self, part: Part, given: str = "") -> Image:
         """Return the image of a part of the cluster: the given one, or what is built of it. Raises: ImageError."""
-        return Image(reference=given or str(self._images.find(part)))
+        return self._image(given or str(self._images.find(part)))
 
     def runtime(self, *, has_images: bool) -> Image | None:
         """Return the image that a cluster is to run bundles with. `has_images`: this machine has those of the parts.
@@ -82,7 +86,7 @@ class Publishing:
         """Return what a job runs; if that is a bundle, what opens it is in the job's Variable then."""
         bundle = parse_reference(image)
         if bundle is None:
-            return Image(reference=image)
+            return self._image(image)
         cache = self._bundles.cache_volume()
         self._secrets.keep_bundle_token(job, fetch_token(self._token(), bundle.digest))
-        return StoredBundle(runtime=Image(reference=bundle.runtime), digest=bundle.digest, cache_volume=cache)
+        return StoredBundle(runtime=self._image(bundle.runtime), digest=bundle.digest, cache_volume=cache)

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from clipper_nomad.cluster.jobs.task_files import ADMIN_TOKEN, BUNDLE_TOKEN, CURVE_SECRET, STORE_PASSWORD
+from clipper_nomad.cluster.jobs.task_files import (
+    ADMIN_TOKEN,
+    BUNDLE_TOKEN,
+    CURVE_SECRET,
+    REGISTRY_PASSWORD,
+    STORE_PASSWORD,
+)
 from clipper_nomad.cluster.names import ClusterNames, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.errors import NomadConflict
@@ -29,11 +35,14 @@ class ClusterSecrets:
 
 
 class SecretKeeper:
-    """Makes and finds the secrets of one cluster. Every method raises NomadUnreachable and NomadRefused."""
+    """Makes and finds the secrets of one cluster. Every method raises NomadUnreachable and NomadRefused.
 
-    def __init__(self, nomad: NomadApi, names: ClusterNames) -> None:
+    `registry_password`: of who pulls the images; None: the clients have a login of their own, or need none."""
+
+    def __init__(self, nomad: NomadApi, names: ClusterNames, *, registry_password: str | None = None) -> None:
         self._nomad = nomad
         self._names = names
+        self._of_registry = {REGISTRY_PASSWORD: registry_password} if registry_password is not None else {}
 
     def ensure(self, *, store_password: str | None = None) -> ClusterSecrets:
         """Make what is not there yet, in the Variables of redis, admin and the frontends.
@@ -57,6 +66,8 @@ class SecretKeeper:
             values[item] = self._settled(jobs[0], item, makers[item])
             for job in jobs[1:]:
                 self._put(job, {item: values[item]})
+        for job in (names.redis_job, names.admin_job, names.frontend_job) if self._of_registry else ():
+            self._put(job, self._of_registry)
         return ClusterSecrets(values[ADMIN_TOKEN], _public_of(values[CURVE_SECRET]))
 
     def find(self) -> ClusterSecrets | None:
@@ -66,16 +77,18 @@ class SecretKeeper:
             return None
         return ClusterSecrets(items[ADMIN_TOKEN], _public_of(items[CURVE_SECRET]))
 
-    def ensure_model_key(self, job: str) -> str:
-        """Return the public key of a model version's replicas; the pair is made unless its job has one."""
-        return _public_of(self._settled(job, CURVE_SECRET, _new_secret_key))
+    def ensure_of_model(self, job: str, *, has_key: bool) -> str:
+        """Make what a model version's job lacks of its secrets, and return its public key, "" without one."""
+        if self._of_registry:
+            self._put(job, self._of_registry)
+        return _public_of(self._settled(job, CURVE_SECRET, _new_secret_key)) if has_key else ""
 
     def keep_bundle_token(self, job: str, token: str) -> None:
         """Let the replicas of a model version have what opens their bundle."""
         self._put(job, {BUNDLE_TOKEN: token})
 
     def forget_model_key(self, job: str) -> None:
-        """Delete a model version's key; one that is not there is no error."""
+        """Delete a model version's secrets; what is not there is no error."""
         self._nomad.delete_variable(variable_path(job))
 
     def _items(self, job: str) -> Mapping[str, str]:

@@ -62,6 +62,11 @@ class ImageSet:
             registry=registry, python=self._python, base=self._base, network=self._network, progress=self._progress
         )
 
+    @property
+    def registry(self) -> str:
+        """Where images are pushed to, "" if they stay on this Docker daemon."""
+        return self._registry
+
     def forget(self, reference: Reference) -> None:
         """Take an image's name away from this Docker host. Raises: ImageError."""
         self._images.remove(reference)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ DYNAMIC_PORTS = 500
 
 def consul_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]:  # Any: JSON
     """Of one server that keeps its data."""
+    guard = rig.guard
     return {
         "server": True,
         "bootstrap_expect": 1,
@@ -28,40 +28,55 @@ def consul_settings(rig: Rig, ports: list[int], *, data: Path) -> dict[str, Any]
         "performance": {"raft_multiplier": 1},
         "ports": {
             "http": rig.consul_http_port,
+            "https": -1 if guard is None else guard.consul_https_port,
             "dns": rig.consul_dns_port,
             "grpc": -1,
             "server": ports[0],
             "serf_lan": ports[1],
             "serf_wan": ports[2],
         },
+        **({} if guard is None else guard.of_consul()),
     }
 
 
-def nomad_settings(rig: Rig, ports: list[int], *, data: Path, volumes: Iterable[str]) -> dict[str, Any]:  # Any: JSON
-    """Of one agent that is server and client."""
+def server_settings(rig: Rig, *, rpc: int, serf: int) -> dict[str, Any]:  # Any: JSON
+    """Of Nomad's one server."""
+    ports = {"http": rig.nomad_port, "rpc": rpc, "serf": serf}
+    return _nomad(rig, "server", ports) | {"server": {"enabled": True, "bootstrap_expect": 1}}
+
+
+def client_settings(rig: Rig, *, http: int, server_rpc: int) -> dict[str, Any]:  # Any: JSON
+    """Of Nomad's one client."""
     first = random.randrange(20_000, 32_000 - DYNAMIC_PORTS, DYNAMIC_PORTS)  # another rig's tasks take theirs elsewhere
-    return {
-        "name": "rig",
-        "datacenter": "dc1",
-        "data_dir": str(data),
-        "bind_addr": "127.0.0.1",
-        "disable_update_check": True,
-        "ports": {"http": rig.nomad_port, "rpc": ports[0], "serf": ports[1]},
-        "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
-        "server": {"enabled": True, "bootstrap_expect": 1},
+    return _nomad(rig, "client", {"http": http}) | {
         "client": {
             "enabled": True,
+            "servers": [f"127.0.0.1:{server_rpc}"],
             "network_interface": "lo",
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
             "max_dynamic_port": first + DYNAMIC_PORTS - 1,
-            "host_volume": {name: {"path": str(rig.volume(name))} for name in volumes},
+            "host_volume": {name: {"path": str(path)} for name, path in rig.volumes.items()},
             "options": {
                 "fingerprint.denylist": "env_aws,env_gce,env_azure,env_digitalocean",  # they wait for a metadata service
                 "driver.allowlist": ",".join(rig.drivers),
             },
         },
-        "consul": {"address": f"127.0.0.1:{rig.consul_http_port}"},
+    }
+
+
+def _nomad(rig: Rig, role: str, ports: dict[str, int]) -> dict[str, Any]:  # Any: JSON
+    guard, consul = rig.guard, {"address": f"127.0.0.1:{rig.consul_http_port}"}
+    return {
+        "name": role,
+        "datacenter": "dc1",
+        "data_dir": str(rig.folder / f"nomad-{role}"),
+        "bind_addr": "127.0.0.1",
+        "disable_update_check": True,
+        "ports": ports,
+        "advertise": dict.fromkeys(("http", "rpc", "serf"), "127.0.0.1"),
+        "consul": consul if guard is None else consul | {"token": guard.consul_token},
+        **({} if guard is None else guard.of_nomad()),
     }
 
 
@@ -90,7 +105,9 @@ plugin "docker" {{
 
 def fabio_options(rig: Rig) -> list[str]:
     """Of a Fabio with one HTTP and one TCP listener."""
+    token = [] if rig.guard is None else ["-registry.consul.token", rig.guard.consul_token]
     return [
+        *token,
         *("-proxy.addr", f"127.0.0.1:{rig.fabio_http_port},127.0.0.1:{rig.fabio_tcp_port};proto=tcp"),
         *("-proxy.strategy", "rr"),
         *("-proxy.noroutestatus", "503"),

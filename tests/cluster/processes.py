@@ -62,13 +62,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def process(name: str, *args: str, folder: Path) -> Iterator[Path]:
+def process(name: str, *args: str, folder: Path, log: str = "") -> Iterator[Path]:
     """One program with its log, which is given, in `folder`; ended by its id, and what it leaves behind as well."""
-    path = folder / f"{name}.log"
+    path = folder / f"{log or name}.log"
     environment = {variable: value for variable, value in shell_environment().items() if variable not in UNWANTED}
-    with path.open("wb") as log:
+    with path.open("wb") as out:
         child = subprocess.Popen(
-            [binary(name), *args], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, cwd=folder
+            [binary(name), *args], stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment, cwd=folder
         )
     try:
         yield path

@@ -5,20 +5,16 @@ With a registry that wants a password: what is pushed with Docker's login here i
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
 from clipper_nomad.cluster.names import ClusterNames
-from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.images.parts import Part
+from tests.cluster.operators import COMMAND, Operator
 from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here, redis_image
 from tests.cluster.registry import Registry
 from tests.cluster.rig import Rig
@@ -26,9 +22,6 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
-WITHIN_S = 180.0
-SHAPING = ("doctor", "plan", "render", "up")  # the verbs that take the options of `up`
 NAMES = ClusterNames()
 MODEL = """
 def total(inputs):
@@ -39,49 +32,6 @@ def broken(inputs):
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:  # noqa: ANN401  # JSON; the tests say what is in it
-        return json.loads(self.stdout)
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Somebody at a shell in `folder`, with the variables that name the rig. `options`: those that no variable has."""
-
-    folder: Path
-    rig: Rig
-    options: tuple[str, ...]
-
-    @property
-    def nomad(self) -> NomadApi:
-        return self.rig.nomad()
-
-    def shell(self) -> dict[str, str]:
-        return {**self.rig.shell(), "COLUMNS": "120"}
-
-    def types(self, *words: str, expect: int = 0) -> Said:
-        options = self.options if words[0] in SHAPING and "--tcp-port" not in words else ()
-        done = subprocess.run(
-            [*COMMAND, *words, *options],
-            cwd=self.folder,
-            env=self.shell(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=WITHIN_S,
-        )
-        said = Said(done.returncode, done.stdout, done.stderr)
-        assert said.exit_code == expect, f"{words} ended with {said.exit_code}\n{said.stdout}\n{said.stderr}"
-        return said
-
-
 @pytest.fixture(scope="module")
 def newcomer(
     rig: Rig, registry: Registry, daemon: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
@@ -89,7 +39,7 @@ def newcomer(
     """An operator of a Nomad on which no cluster runs."""
     folder = tmp_path_factory.mktemp("operator")
     (folder / "model.py").write_text(MODEL)
-    return Operator(folder, rig, ("--tcp-port", str(rig.fabio_tcp_port), "--redis-image", redis_image(daemon)))
+    return Operator(folder, rig, redis_image=redis_image(daemon))
 
 
 @pytest.fixture(scope="module")

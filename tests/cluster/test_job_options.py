@@ -40,7 +40,7 @@ def shell(rig: Rig, daemon: docker.DockerClient, tmp_path_factory: pytest.TempPa
     local_images()
     folder = tmp_path_factory.mktemp("shell")
     (folder / "model.py").write_text(MODEL)
-    (rig.volume("shared") / "name").write_text("weights")
+    (rig.volumes["shared"] / "name").write_text("weights")
     shell = Shell(rig, folder)
     try:
         shell.types(

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from clipper_nomad.cluster.rollout.parsed_job import Json, changed_strings, checks_of, count_of, services_of, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import (
+    Json,
+    changed_strings,
+    checks_of,
+    count_of,
+    planned_acts,
+    services_of,
+    with_counts_of,
+)
 
 CHECK = {"Name": "answers", "Type": "http"}
 JOB: Json = {
@@ -44,3 +52,13 @@ def test_a_stopped_job_has_no_count_to_keep() -> None:
 def test_services_of_consul_and_their_checks_are_listed() -> None:
     assert services_of(JOB) == ["s"]
     assert checks_of(JOB, "s") == [CHECK]
+
+
+def test_an_update_in_place_of_the_same_text_is_no_change_and_any_other_act_is() -> None:
+    acts = {"g": {"Ignore": 1, "InPlaceUpdate": 2, "Place": 0}, "h": {"Place": 1}}
+
+    same = planned_acts({"Diff": {"Type": "None"}, "Annotations": {"DesiredTGUpdates": acts}})
+    edited = planned_acts({"Diff": {"Type": "Edited"}, "Annotations": {"DesiredTGUpdates": acts}})
+
+    assert same == {"Place": 1}
+    assert edited == {"InPlaceUpdate": 2, "Place": 1}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from clipper_nomad.cluster.rollout.parsed_job import Json
+from clipper_nomad.cluster.rollout.parsed_job import Json, is_same_text, planned_acts
 
 MOST_FIELDS = 6
 # Nomad's words for what happens to allocations, and ours
@@ -78,16 +78,10 @@ class JobChange:
 def job_change(job: Json, plan: Json, *, exists: bool, problem: str | None = None) -> JobChange:
     """Return what `plan`, Nomad's answer for `job`, comes to."""
     count = sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
-    updates = ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values()
-    acts: dict[str, int] = {}
-    for group in updates:
-        for act, number in group.items():
-            if act != "Ignore" and number:
-                acts[act] = acts.get(act, 0) + int(number)
-    diff = plan.get("Diff") or {}
-    is_same = diff.get("Type") == "None" and not acts
+    acts = planned_acts(plan)
+    is_same = is_same_text(plan) and not acts
     change = Change.CREATE if not exists else Change.NONE if is_same else Change.UPDATE
-    names = tuple(dict.fromkeys(_changed(diff))) if change is Change.UPDATE else ()
+    names = tuple(dict.fromkeys(_changed(plan.get("Diff") or {}))) if change is Change.UPDATE else ()
     return JobChange(job=str(job["ID"]), change=change, count=count, acts=acts, fields=names, problem=problem)
 
 

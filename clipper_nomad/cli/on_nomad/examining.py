@@ -11,6 +11,7 @@ from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import as_it_runs, image_set, new_manager, registry_of
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
 from clipper_nomad.cli.options import Building, Shape, Where
+from clipper_nomad.cluster.consul_api import ITSELF
 from clipper_nomad.cluster.discovery import ConsulDNS
 from clipper_nomad.cluster.jobs.specs import FrontendJob
 from clipper_nomad.cluster.manager import NomadContainerManager
@@ -23,7 +24,6 @@ from clipper_nomad.images.parts import Part
 
 DNS_WITHIN_S = 2.0
 PAGES_WITHIN_S = 1.0
-CONSUL_ITSELF = "consul"  # the one service that every Consul has
 _ACLS_ON = frozenset({401, 403})
 
 
@@ -118,7 +118,7 @@ def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
 
 def _dns(fabio: str) -> Verdict:
     try:
-        found = ConsulDNS(deadline_s=DNS_WITHIN_S).resolve_all(CONSUL_ITSELF)
+        found = ConsulDNS(deadline_s=DNS_WITHIN_S).resolve_all(ITSELF)
     except DiscoveryError as exc:
         return verdicts.dns_verdict(is_forwarded=False, error=exc.msg, fabio=fabio)
     return verdicts.dns_verdict(is_forwarded=bool(found), fabio=fabio)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
+from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
@@ -33,8 +33,8 @@ class Blueprint:
     """The choices that all jobs of a cluster share.
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
-    `resources`: of each replica; `options`: of each part, laid over what is here.
-    `redis_image`, `redis_storage`: where the cluster has a store of its own.
+    `resources`: of each replica; `options`: of each part, laid over what is here. `redis_image`, `redis_storage`: where the
+    cluster has a store of its own. `login`: for the images of its server, of which it must name one.
     """
 
     names: ClusterNames
@@ -51,6 +51,12 @@ class Blueprint:
     rpc_mode: str = "auto"
     encrypted: bool = True
     bundles: BundleKeeping = field(default_factory=BundleKeeping)
+    login: RegistryLogin | None = None
+
+    def image(self, reference: str) -> Image:
+        """Return the image of this name, with the login if it is of the login's registry. Raises: InvalidSpec."""
+        is_private = self.login is not None and reference.startswith(f"{self.login.server}/")
+        return Image(reference=reference, login=self.login if is_private else None)
 
     def parts(self, *, admin: Image, frontend: Image, frontends: int = 1, runtime: Image | None = None) -> list[JobSpec]:
         """Return the jobs of the parts, the store first, if it is the cluster's own. `runtime`: of bundles.

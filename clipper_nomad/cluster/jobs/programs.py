@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.checks import Checker
+from clipper_nomad.errors import InvalidSetting
 from clipper_nomad.protocol.bundle_store import DIGEST
 
 _REFERENCE = re.compile(r"[a-z0-9][\w.\-:/]*(@sha256:[0-9a-f]{64})?", re.ASCII | re.IGNORECASE)
@@ -27,6 +28,18 @@ class RegistryLogin:
         if self.server is not None:
             checker.text("server", self.server)
         checker.check()
+
+
+def registry_login(registry: str, *, user: str | None, password: str | None) -> RegistryLogin | None:
+    """Return who pulls from `registry` ("": there is none), None if nobody was named. Raises: InvalidSetting."""
+    if bool(user) != bool(password):
+        raise InvalidSetting(
+            f"Images are to be pulled with a user and a password, and the {'password' if user else 'user'} is not given.",
+            hint="Set both CLIPPER_REGISTRY_USER and CLIPPER_REGISTRY_PASSWORD; neither where Nomad's clients have a login.",
+        )
+    if not user or not registry:
+        return None
+    return RegistryLogin(username=user, server=registry.partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

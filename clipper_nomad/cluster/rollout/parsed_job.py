@@ -71,3 +71,24 @@ def _services(job: Json) -> list[Json]:
 def count_of(job: Json) -> int:
     """Return how many allocations a job wants in all."""
     return sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
+
+
+def planned_acts(plan: Json) -> dict[str, int]:
+    """Return what a plan of Nomad's does to allocations: act → how many. Empty: registering the job changes nothing.
+
+    With ACLs Nomad plans to update in place whatever a token registered, as a plan has none; if the job's text is the same,
+    that is nothing.
+    """
+    acts: dict[str, int] = {}
+    for group in ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values():
+        for act, number in group.items():
+            if act != "Ignore" and number:
+                acts[act] = acts.get(act, 0) + int(number)
+    if is_same_text(plan):
+        acts.pop("InPlaceUpdate", None)
+    return acts
+
+
+def is_same_text(plan: Json) -> bool:
+    """Return whether the job of a plan is registered just so."""
+    return (plan.get("Diff") or {}).get("Type") == "None"

@@ -24,7 +24,7 @@ from clipper_nomad.cluster.rollout.events import (
 from clipper_nomad.cluster.rollout.evidence import gather, rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain, refusal
 from clipper_nomad.cluster.rollout.follow import LOOK_EVERY_S, PAUSE_S, Follow
-from clipper_nomad.cluster.rollout.parsed_job import Json, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, is_same_text, planned_acts, with_counts_of
 from clipper_nomad.cluster.rollout.placement import may_pass
 from clipper_nomad.cluster.rollout.policy import ROOM_PATIENCE_S, Failed, RolloutPolicy
 from clipper_nomad.container_manager import Failure
@@ -146,7 +146,7 @@ class Rollout:
             plan = self._nomad.plan(asked)
             failed = plan.get("FailedTGAllocs") or {}
             if not failed:
-                return before is None or not _changes_nothing(plan)
+                return before is None or not is_same_text(plan) or bool(planned_acts(plan))
             room = rooms(self._nomad)
             if not may_pass(failed, rooms=room) or time.monotonic() - started >= self._room_patience_s:
                 situation = Situation(job=asked, evaluations=[{"FailedTGAllocs": failed}], rooms=room)
@@ -275,9 +275,3 @@ class Rollout:
 
     def _failed(self, job_id: str, failure: Failure, outcome: str) -> RolloutFailed:
         return RolloutFailed(job_id, cause=failure.cause, log_tail=failure.log_tail, hint=failure.hint, outcome=outcome)
-
-
-def _changes_nothing(plan: Json) -> bool:
-    updates = ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values()
-    acts = [count for group in updates for act, count in group.items() if act != "Ignore" and count]
-    return (plan.get("Diff") or {}).get("Type") == "None" and not acts
