@@ -79,7 +79,7 @@ class NotOurs(ClipperException):
 
 
 class BundleError(ClipperException):
-    """A closure cannot be packed, or its bundle cannot be run: damaged, too large, another Python, no wheel of a package."""
+    """A closure cannot be packed, or its bundle cannot be run: damaged, too large, for another Python, lacking a wheel."""
 
 
 class ImageError(ClipperException):

@@ -15,7 +15,6 @@ from clipper_nomad.admin.catalog import CatalogService, Written
 from clipper_nomad.admin.config import BundleSettings
 from clipper_nomad.admin.frontends import FrontendCalls
 from clipper_nomad.admin.version_rules import let_go
-from clipper_nomad.protocol.bundle_store import parse_reference
 from clipper_nomad.state.commit import Commit
 from clipper_nomad.state.gathering import Propagation
 from clipper_nomad.state.records import Snapshot
@@ -74,9 +73,9 @@ async def write(request: web.Request, rule: Callable[[Snapshot], Commit]) -> Wri
 
     written = await request.app[SERVICES].catalog.write(watched, request_key=key)
     store = request.app[BUNDLES].store
-    for bundle in filter(None, map(parse_reference, unused)):
-        if store is not None:
-            await asyncio.to_thread(store.drop, bundle.digest)
+    if store is not None:
+        for digest in unused:
+            await asyncio.to_thread(store.drop, digest)
     return written
 
 

@@ -12,7 +12,6 @@ bundle_store.py keeps them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import asdict
 
 from aiohttp import web
@@ -20,7 +19,9 @@ from aiohttp import web
 from clipper_nomad.admin.access import error
 from clipper_nomad.admin.app import BUNDLES, read_catalog, read_raw
 from clipper_nomad.admin.bundle_store import BundleState, BundleStore, StoreRefused
-from clipper_nomad.protocol.bundle_store import DIGEST, FETCH_PATH, PIECE_BYTES, STORE_PATH, parse_reference
+from clipper_nomad.admin.catalog_rules import Refused
+from clipper_nomad.admin.version_rules import digests_of
+from clipper_nomad.protocol.bundle_store import DIGEST, FETCH_PATH, PIECE_BYTES, STORE_PATH
 
 _ONE = f"{STORE_PATH}/{{digest}}"
 
@@ -92,9 +93,12 @@ async def _fetch(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(archive)
 
 
-def digests_of(images: Iterable[str]) -> set[str]:
-    """Return the digests of the bundles among what versions run from."""
-    return {found.digest for found in map(parse_reference, images) if found is not None}
+async def check_is_here(request: web.Request, image: str) -> None:
+    """Refuse to register a version whose bundle is not kept here. Raises: Refused."""
+    store = request.app[BUNDLES].store
+    for digest in digests_of([image]):
+        if store is None or await asyncio.to_thread(store.archive, digest) is None:
+            raise Refused(f"the bundle {digest} is not kept here: it was never sent, or was removed. Deploy the model again")
 
 
 def _store(request: web.Request) -> BundleStore:

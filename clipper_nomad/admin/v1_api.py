@@ -15,6 +15,7 @@ from clipper_nomad.admin import catalog_rules, openapi, version_rules, views
 from clipper_nomad.admin.access import error
 from clipper_nomad.admin.app import SERVICES, progress_headers, read_catalog, read_raw, write
 from clipper_nomad.admin.bodies import Body
+from clipper_nomad.admin.bundle_api import check_is_here
 from clipper_nomad.admin.catalog import NothingToRestore, Written
 from clipper_nomad.admin.catalog_rules import MAX_TEXT_BYTES, AddApp, Refused
 from clipper_nomad.admin.version_rules import AddVersion, WhichVersion
@@ -127,6 +128,8 @@ async def _add_version(request: web.Request) -> web.Response:
         public_key=body.text("public_key", ""),
         staged=body.flag("staged", default=False),
     )
+
+    await check_is_here(request, version.image)
 
     def rule(catalog: Snapshot) -> Commit:
         return version_rules.uid_reply(version_rules.add_version(catalog, version), version.uid)

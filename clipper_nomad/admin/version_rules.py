@@ -8,9 +8,11 @@ Texts and the order of checks are Clipper's.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from clipper_nomad.admin.catalog_rules import Refused, known_input_type
+from clipper_nomad.protocol.bundle_store import parse_reference
 from clipper_nomad.protocol.keys import parse_key
 from clipper_nomad.protocol.names import registered_problem
 from clipper_nomad.state.commit import Commit
@@ -156,12 +158,16 @@ def delete_version(catalog: Snapshot, request: WhichVersion, *, only_staged: boo
 
 
 def let_go(catalog: Snapshot, commit: Commit) -> frozenset[str]:
-    """Return the images that no version runs from any more after `commit`."""
-    deleted: set[str] = set()
-    kept = {record.image for record in commit.put if isinstance(record, ModelVersion)}
-    for version in catalog.versions.values():
-        (deleted if field_of(version) in commit.delete else kept).add(version.image)
-    return frozenset(deleted - kept)
+    """Return the digests of the bundles that no version runs from any more after `commit`."""
+    deleted = {version.image for version in catalog.versions.values() if field_of(version) in commit.delete}
+    kept = {version.image for version in catalog.versions.values() if field_of(version) not in commit.delete}
+    kept |= {record.image for record in commit.put if isinstance(record, ModelVersion)}
+    return digests_of(deleted) - digests_of(kept)
+
+
+def digests_of(images: Iterable[str]) -> frozenset[str]:
+    """Return the digests of the bundles among what versions run from."""
+    return frozenset(found.digest for found in map(parse_reference, images) if found is not None)
 
 
 def uid_reply(commit: Commit, uid: str) -> Commit:

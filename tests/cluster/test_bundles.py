@@ -156,6 +156,7 @@ def laptop(rig: Rig, daemon: docker.DockerClient, images: dict[Part, str], no_do
         operator.conn.stop_all()
 
 
+@pytest.mark.slow
 def test_a_laptop_without_docker_deploys_and_scales_and_admin_moves(laptop: Laptop, daemon: docker.DockerClient) -> None:
     names = laptop.manager.names
     job = names.model_job(MODEL, "1")
@@ -222,7 +223,7 @@ def test_what_cannot_be_deployed_leaves_nothing_and_says_why(laptop: Laptop) -> 
 
     with pytest.raises(ClipperException, match="no weights are here"):
         laptop.deploy("1", Unloadable())
-    with pytest.raises(ClipperException, match="there is no bundle to run"):
+    with pytest.raises(ClipperException, match="is not kept here: it was never sent"):
         laptop.conn.deploy_model(MODEL, 2, "doubles", f"bundle:sha256-{'0' * 64}/{runtime_of(laptop)}")
 
     assert [job["ID"] for job in laptop.manager.nomad.jobs() if job["ID"].startswith(f"{names.prefix}-model-")] == []
@@ -238,6 +239,7 @@ def runtime_of(laptop: Laptop) -> str:
     return str(job["TaskGroups"][0]["Tasks"][0]["Env"]["CLIPPER_RUNTIME_IMAGE"])
 
 
+@pytest.mark.slow
 def test_with_volumes_new_replicas_start_while_admin_is_away_and_bundles_outlive_it(
     rig: Rig, daemon: docker.DockerClient, images: dict[Part, str], no_docker: None
 ) -> None:

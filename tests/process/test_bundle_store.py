@@ -235,6 +235,26 @@ def test_a_bundle_stays_while_a_version_runs_from_it_and_goes_with_the_last(admi
     assert fetch(admin, bundle).status_code == 404
 
 
+def test_a_bundle_that_runs_in_two_images_stays_for_the_other(admin: AdminServer, bundle: Archive) -> None:
+    send(admin, bundle)
+    for number, runtime in (("1", "runtime:py3.11"), ("2", "mine:py3.11")):
+        image = str(BundleReference(digest=bundle.digest, runtime=runtime))
+        client(admin).add_version(NewVersion(name="m", version=number, input_type="doubles", image=image))
+
+    client(admin).call("delete_versioned_model", model_name="m", model_version="2")
+
+    assert state(admin, bundle) == "whole"
+
+
+def test_a_version_of_a_bundle_that_is_not_there_is_refused(admin: AdminServer, bundle: Archive) -> None:
+    image = str(BundleReference(digest=bundle.digest, runtime="runtime:py3.11"))
+
+    with pytest.raises(AdminRefused, match=f"the bundle {bundle.digest} is not kept here"):
+        client(admin).add_version(NewVersion(name="m", version="1", input_type="doubles", image=image))
+
+    assert client(admin).catalog()["versions"] == []
+
+
 def test_a_bundle_that_nobody_runs_is_removed_on_demand(admin: AdminServer, bundle: Archive) -> None:
     send(admin, bundle)
 
