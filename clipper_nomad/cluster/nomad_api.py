@@ -144,6 +144,11 @@ class NomadApi:
         """Return a job, also a stopped one; None if there is none."""
         return self._found("job", job_id)
 
+    def source(self, job_id: str, *, version: int) -> str | None:
+        """Return the jobspec that a version of a job was registered from, as it was written; None: Nomad has none."""
+        found = self._found("job", job_id, "submission", params={"version": version})
+        return None if found is None else str(found.get("Source") or "") or None
+
     def jobs(self, meta: Mapping[str, str] | None = None) -> list[Json]:
         """Return the stubs (with Meta) of all jobs whose meta holds these entries, stopped ones too."""
         wanted = dict(meta or {})

@@ -15,6 +15,7 @@ from clipper_nomad.images.image_set import ImageSet, default_base, this_python
 BASE = os.environ.get("CLIPPER_TEST_BASE_IMAGE", default_base(this_python()))
 BUILD_NETWORK = os.environ.get("CLIPPER_TEST_BUILD_NETWORK", "host")
 REDIS = os.environ.get("CLIPPER_TEST_REDIS_IMAGE", "redis:7-alpine")
+REGISTRY = os.environ.get("CLIPPER_TEST_REGISTRY", "")  # so that two checkouts can use one Docker daemon at a time
 OWN_REDIS = "clipper-nomad-test-redis:1"
 REDIS_RECIPE = """\
 ARG BASE
@@ -55,6 +56,8 @@ def redis_image(client: docker.DockerClient) -> str:
 
 def local_images() -> ImageSet:
     """Return the images of the parts, built and kept on this Docker daemon."""
-    images = ImageSet(base=BASE, network=BUILD_NETWORK)
+    images = ImageSet(base=BASE, network=BUILD_NETWORK, registry=REGISTRY)
     images.build_parts()
+    if REGISTRY:
+        images.push_parts()
     return images

@@ -28,6 +28,16 @@ class StoreElsewhere:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FabioOfCluster:
+    """A Fabio of the cluster's own. `consul`: the address of each client's agent."""
+
+    image: str
+    http_port: int
+    admin_port: int
+    consul: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """`tcp_port` None: no Fabio. `registry`: "" where images are the Docker host's own. `redis_*` None: no job of Redis."""
 
@@ -39,10 +49,11 @@ class Settings:
     store: StoreElsewhere | None = None
     redis_image: str | None = None
     redis_volume: str | None = None
+    fabio: FabioOfCluster | None = None
 
 
-def read_settings(job: Json, names: ClusterNames, redis: Json | None = None) -> Settings:
-    """Return the settings that the job of the frontends shows, and that of Redis, if there is one."""
+def read_settings(job: Json, names: ClusterNames, redis: Json | None = None, fabio: Json | None = None) -> Settings:
+    """Return the settings that the job of the frontends shows, and those of Redis and Fabio, if there are any."""
     group = job["TaskGroups"][0]
     task = group["Tasks"][0]
     tags = [
@@ -60,7 +71,22 @@ def read_settings(job: Json, names: ClusterNames, redis: Json | None = None) -> 
         store=_store_of(task),
         redis_image=None if redis is None else str(redis["TaskGroups"][0]["Tasks"][0]["Config"]["image"]),
         redis_volume=None if redis is None else _data_volume(redis["TaskGroups"][0]),
+        fabio=None if fabio is None else _fabio_of(fabio["TaskGroups"][0]["Tasks"][0]),
     )
+
+
+def _fabio_of(task: Json) -> FabioOfCluster | None:
+    text = "\n".join(str(each.get("EmbeddedTmpl") or "") for each in task.get("Templates") or ())
+    said = dict(re.findall(r"^.*?([a-z.]+) = (\S+)", text, re.MULTILINE))
+    try:
+        return FabioOfCluster(
+            image=str(task["Config"]["image"]),
+            http_port=int(said["proxy.addr"].removeprefix(":").partition(";")[0]),
+            admin_port=int(said["ui.addr"].rpartition(":")[2]),
+            consul=said["registry.consul.addr"],
+        )
+    except (KeyError, ValueError):  # changed by hand
+        return None
 
 
 def _store_of(task: Json) -> StoreElsewhere | None:
