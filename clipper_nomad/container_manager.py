@@ -135,8 +135,10 @@ class ContainerManager(Protocol):
     def get_logs(self, logging_dir: str) -> list[str]:
         """Write each part's log into a file of `logging_dir` and return the files' paths."""
 
-    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
-        """Drain and stop all replicas of the versions, given as name → versions."""
+    def stop_models(self, models: Mapping[str, Sequence[str]], *, wait: bool = True) -> None:
+        """Drain and stop all replicas of the versions, given as name → versions.
+
+        Without `wait` it need not return only when they have ended: somebody pressed Ctrl-C."""
 
     def stop_all_model_containers(self) -> None:
         """Drain and stop all replicas of all models."""

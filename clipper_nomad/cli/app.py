@@ -58,7 +58,9 @@ class Verbs(TyperGroup):
             report_error(exc, as_json=ctx.obj == "json")
             raise typer.Exit(2 if isinstance(exc, WrongUsage) else 1) from exc
         except KeyboardInterrupt as exc:
-            typer.echo("\ninterrupted", err=True)
+            from clipper_nomad.cli.output import report_interrupt
+
+            report_interrupt(exc, as_json=ctx.obj == "json")
             raise typer.Exit(INTERRUPTED) from exc
 
 

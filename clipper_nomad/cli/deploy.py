@@ -130,7 +130,12 @@ def deploy(
         if not on_nomad:
             doing = f"starting {_replicas(replicas)} of {name}, asking for an answer"
             showing.enter_context(output.progress(doing, at_most_s=timeout_s))
-        done = deploy_target(connection, loaded, target, settings)
+        try:
+            done = deploy_target(connection, loaded, target, settings)
+        except KeyboardInterrupt as exc:
+            if not getattr(exc, "__notes__", ()):
+                exc.add_note(f"Model {name!r} was not deployed; nothing had been registered of it.")
+            raise
     _say(output, connection, done, app=target.app, kind=kind, where=where)
 
 

@@ -97,6 +97,22 @@ class Shape:
     no_fabio: Annotated[bool, typer.Option("--no-fabio", help="Without Fabio: no routes; all is found through Consul.")] = (
         False
     )
+    with_fabio: Annotated[
+        str | None,
+        typer.Option("--with-fabio", metavar="IMAGE", help="Start Fabio too, from this image, where there is none."),
+    ] = None
+    fabio_consul: Annotated[
+        str | None,
+        typer.Option(
+            "--fabio-consul", metavar="HOST:PORT", help="Of --with-fabio: each client's Consul.  [default: 127.0.0.1:8500]"
+        ),
+    ] = None
+    fabio_admin_port: Annotated[
+        int | None,
+        typer.Option(
+            "--fabio-admin-port", min=1, max=65535, metavar="N", help="Of --with-fabio, on loopback.  [default: 9998]"
+        ),
+    ] = None
     datacenter: Annotated[
         list[str] | None, typer.Option("--datacenter", metavar="DC", help="Of Nomad; several times.  [default: dc1]")
     ] = None

@@ -165,6 +165,17 @@ def report_error(error: ClipperException, *, as_json: bool) -> None:
     output.document({"error": {"kind": type(error).__name__, "what": error.msg, "fix": error.hint}})
 
 
+def report_interrupt(interrupt: KeyboardInterrupt, *, as_json: bool) -> None:
+    """Print that Ctrl-C was pressed and what became of what was under way; with --json also as a document on stdout."""
+    notes: list[str] = list(getattr(interrupt, "__notes__", ()))
+    console = _console(stderr=True)
+    console.print(Text("\ninterrupted"), soft_wrap=True)
+    for note in notes:
+        console.print(Text(f"  {note}"), soft_wrap=True)
+    what = " ".join(["interrupted with Ctrl-C", *notes])
+    Output(as_json=as_json).document({"error": {"kind": "Interrupted", "what": what, "fix": None}})
+
+
 def _wrapped(text: str, console: Console, *, indent: str) -> str:
     """Return `text` with its later lines indented, and on a terminal broken between words at its width."""
     if not console.is_terminal:

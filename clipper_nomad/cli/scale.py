@@ -39,7 +39,15 @@ def scale(
     version = named_version or connection.get_current_model_version(name)
     before = connection.get_num_replicas(name, version)
     with output.progress(f"from {before} to {replicas} replicas of {name}:{version}", at_most_s=timeout_s):
-        connection.set_num_replicas(name, replicas, version, timeout_s=timeout_s)
+        try:
+            connection.set_num_replicas(name, replicas, version, timeout_s=timeout_s)
+        except KeyboardInterrupt as exc:
+            wanted = connection.get_num_replicas(name, version)
+            exc.add_note(
+                f"{name}:{version} is wanted with {wanted} replicas, it had {before}; they come and go without this"
+                f" command. See {command('status', where)}."
+            )
+            raise
     took_s = time.monotonic() - began
     output.done(f"{name}:{version} has {replicas} replicas, it had {before}", took_s=took_s)
     output.next_step(command("status", where))

@@ -9,6 +9,9 @@ endpoints.py      where Nomad and Consul are, and how they want to be spoken to 
 nomad_api.py      the only file that speaks to Nomad      consul_api.py   the only file that speaks to Consul
 addresses.py      where a cluster is reached, from here and by its replicas
 discovery.py      the only file that asks DNS             routes.py       Fabio's listeners and routes
+log_files.py      the logs of a cluster's tasks, as files
+own_fabio.py      a Fabio of the cluster's own, where there is none
+at_once.py        several jobs at the same time, and Ctrl-C meanwhile
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
 manager.py        NomadContainerManager: all of it behind the interface that every place has
 """

@@ -7,9 +7,9 @@ Nothing is changed before everything that is wanted was checked: names, whose th
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
@@ -18,11 +18,12 @@ from typing import Any
 
 from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.addresses import Addresses
+from clipper_nomad.cluster.at_once import at_once
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
-from clipper_nomad.cluster.jobs.blueprint import PARTS, Blueprint
-from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions, problems_of
+from clipper_nomad.cluster.jobs.blueprint import Blueprint, checked_parts
+from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
@@ -30,26 +31,28 @@ from clipper_nomad.cluster.jobs.specs import (
     BundleKeeping,
     EphemeralStorage,
     ExternalStore,
+    FabioJob,
     HostStorage,
     JobSpec,
     StoreOfCluster,
 )
+from clipper_nomad.cluster.log_files import write_logs
 from clipper_nomad.cluster.names import ClusterNames, Kind
 from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job, refuse_second
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.publishing import Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
-from clipper_nomad.cluster.rollout.evidence import gather
+from clipper_nomad.cluster.rollout.evidence import gather, view_of
 from clipper_nomad.cluster.rollout.explain import explain
 from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
-from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.container_manager import ClusterAdapter, Failure
-from clipper_nomad.errors import ClipperException, InvalidSpec, UnconnectedException
+from clipper_nomad.errors import ClipperException, InvalidSetting, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 
@@ -58,7 +61,6 @@ UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
 DEPLOY_WITHIN_S = 600.0
 SCALE_WITHIN_S = 300.0
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
-LOG_BYTES = 64 * 1024 * 1024
 LOST_WITH_NODE = (
     "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
     " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
@@ -87,6 +89,7 @@ class NomadContainerManager:
 
     `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
     cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
+    `fabio`: start one of the cluster's own, on the ports that load_balancer has, where there is none.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -121,6 +124,7 @@ class NomadContainerManager:
         placement: Placement | None = None,
         network: Network | None = None,
         parts: Mapping[str, JobOptions] | None = None,
+        fabio: OwnFabio | None = None,
         images: ImageSet | None = None,
         progress: Callable[[RolloutEvent], None] | None = None,
     ) -> None:
@@ -145,9 +149,12 @@ class NomadContainerManager:
             )
         )
         self.consul = ConsulApi(consul_endpoint(environ, address=consul_address))
+        if fabio is not None and not isinstance(load_balancer, FabioLoadBalancer):
+            raise InvalidSetting("fabio= is given without load_balancer=FabioLoadBalancer(…), which says where it listens.")
         self.load_balancer = load_balancer
+        self._fabio = fabio
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
-        self._parts = None if parts is None else _checked_parts(parts)
+        self._parts = None if parts is None else checked_parts(parts)
         registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
         images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=self._show_image)
         user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
@@ -191,7 +198,8 @@ class NomadContainerManager:
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show)
+        self._halt = threading.Event()
+        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show, halt=self._halt)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
     @property
@@ -229,16 +237,26 @@ class NomadContainerManager:
         self.check(specs)
         if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
             self.logger.warning(LOST_WITH_NODE)
+        if isinstance(specs[0], FabioJob) and isinstance(self.load_balancer, FabioLoadBalancer):
+            self._roll_out(specs[:1])
+            await_listeners(self.load_balancer, job=specs.pop(0).job_id)
         self._known = self._secrets.ensure(store_password=self._redis_password)
         first, *others = specs  # the store, whose absence would only make the others wait for it
         self._roll_out([first])
-        self._roll_out(others)
+        try:
+            self._roll_out(others)
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"{first.job_id}: it is as it is wanted, and stays.")
+            raise
         self.connect()
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
-        """Return what the parts are made from, the store first. Raises: InvalidSpec, InvalidName, ImageError."""
+        """Return what the parts are made from: Fabio, if it is the cluster's own, then the store, then the others.
+
+        Raises: InvalidSpec, InvalidName, ImageError."""
         options = self.running_options() if self._parts is None else self._parts
-        return replace(self.blueprint, options=options).parts(
+        blueprint = replace(self.blueprint, options=options)
+        return own_fabio_job(self._fabio, self.load_balancer, blueprint) + blueprint.parts(
             admin=self._publishing.part(Part.ADMIN, admin_image),
             frontend=self._publishing.part(Part.FRONTEND, frontend_image),
             frontends=frontends,
@@ -247,7 +265,7 @@ class NomadContainerManager:
 
     def want_parts(self, parts: Mapping[str, JobOptions]) -> None:
         """Replace `parts`, the options by part. Raises: InvalidSpec."""
-        self._parts = _checked_parts(parts)
+        self._parts = checked_parts(parts)
 
     def running_options(self) -> dict[str, JobOptions]:
         """Return what the running parts were brought up with. Raises: NomadUnreachable."""
@@ -258,13 +276,19 @@ class NomadContainerManager:
 
     def check(self, specs: Iterable[JobSpec]) -> None:
         """See that what these jobs need is there and free. Nothing is changed. Raises: as start_clipper."""
+        specs, jobs = list(specs), self._stubs()
+        found = self._survey(jobs)
         balancer = self.addresses.balancer()
         if isinstance(balancer, FabioLoadBalancer):
-            balancer.check_tcp()
-            balancer.check_http()
+            if any(isinstance(spec, FabioJob) for spec in specs) and self.names.fabio_job not in {
+                job.id for job in found.ours
+            }:
+                refuse_second(balancer)
+            else:
+                balancer.check_tcp()
+                balancer.check_http()
             refuse_clashes(self.names, self.consul.services(), tcp_port=balancer.tcp_proxy_port)
-        jobs = self._stubs()
-        refuse_ambiguous(self._survey(jobs), self.names)
+        refuse_ambiguous(found, self.names)
         for spec in specs:
             self._check_claim(spec, jobs)
 
@@ -382,7 +406,9 @@ class NomadContainerManager:
     def job_failure(self, job_id: str) -> Failure | None:
         """Return why a job is not healthy, None if nothing says so."""
         job = self.nomad.job(job_id)
-        return None if job is None else explain(gather(job, self._view(job_id), nomad=self.nomad, consul=self.consul))
+        return (
+            None if job is None else explain(gather(job, view_of(self.nomad, job_id), nomad=self.nomad, consul=self.consul))
+        )
 
     def get_num_replicas(self, name: str, version: str) -> int:
         """Return how many replicas of a version are wanted."""
@@ -401,11 +427,18 @@ class NomadContainerManager:
         message = f"clipper-nomad: {num_replicas} replicas"
         self.nomad.scale(job_id, group=self.names.group, count=num_replicas, message=message, deadline_s=SCALE_WITHIN_S)
 
-    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
-        """Purge the jobs of the versions, given as name → versions, and return when their replicas have ended."""
+    def stop_models(self, models: Mapping[str, Sequence[str]], *, wait: bool = True) -> None:
+        """Purge the jobs of the versions, given as name → versions, and return when their replicas have ended.
+
+        Without `wait` at once: the replicas end meanwhile, and are forgotten by Nomad."""
         running = self._survey(self._stubs()).models
         wanted = [(name, version) for name, versions in models.items() for version in versions]
-        self._remove([running[key].id for key in wanted if key in running])
+        jobs = [running[key].id for key in wanted if key in running]
+        if wait:
+            self._remove(jobs)
+        else:
+            for job_id in jobs:
+                self.nomad.deregister(job_id, purge=True)
 
     def stop_all_model_containers(self) -> None:
         """Purge the jobs of all models, and return when their replicas have ended."""
@@ -425,17 +458,7 @@ class NomadContainerManager:
 
     def get_logs(self, logging_dir: str) -> list[str]:
         """Write stdout and stderr of each allocation of this cluster into files of `logging_dir`; return their paths."""
-        target = Path(logging_dir)
-        target.mkdir(parents=True, exist_ok=True)
-        written = []
-        for job in self._survey(self._stubs()).ours:
-            for allocation in self.nomad.allocations(job.id):
-                for stream in ("stdout", "stderr"):
-                    text = self.nomad.log_tail(allocation["ID"], task=job.id, stream=stream, last_bytes=LOG_BYTES)
-                    path = target / f"{job.id}.{allocation['ID'][:8]}.{stream}.log"
-                    path.write_text(text)
-                    written.append(str(path))
-        return written
+        return write_logs(self.nomad, [job.id for job in self._survey(self._stubs()).ours], Path(logging_dir))
 
     def get_admin_addr(self) -> str:
         """Return where admin is called: its own "host:port" if it can be reached from here, else Fabio's with a path."""
@@ -498,37 +521,10 @@ class NomadContainerManager:
             job, hcl = self._parsed(spec)
             return self._rollout.run(job, deadline_s=deadline_s, source=hcl)
 
-        return _at_once(run, specs)
+        return at_once(run, specs, halt=self._halt, done=lambda spec: f"{spec.job_id}: it is as it is wanted, and stays.")
 
     def _remove(self, job_ids: Sequence[str]) -> None:
-        _at_once(self._rollout.remove, job_ids)
-
-    def _view(self, job_id: str) -> View:
-        deployments = self.nomad.deployments(job_id)
-        newest = max(deployments, key=lambda each: int(each["CreateIndex"]), default=None)
-        return View(
-            evaluation=None,
-            evaluations=self.nomad.evaluations(job_id),
-            deployment=newest,
-            allocations=self.nomad.allocations(job_id),
-        )
-
-
-def _at_once(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:  # Any: as `work` has it
-    """Return what `work` returns for each item, done at the same time; raise the first failure when all have ended."""
-    if len(items) <= 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(16, len(items))) as pool:
-        return list(pool.map(work, items))
-
-
-def _checked_parts(parts: Mapping[str, JobOptions]) -> dict[str, JobOptions]:
-    """Return options by part. Raises: InvalidSpec: with what is wrong with each."""
-    named = {"frontend" if part == Kind.FRONTEND else part: options for part, options in parts.items()}
-    problems = tuple(problems_of(named, PARTS))
-    if problems:
-        raise InvalidSpec("The options of the parts", problems)
-    return named
+        at_once(self._rollout.remove, job_ids, halt=self._halt, done=lambda job_id: f"{job_id}: it is removed.")
 
 
 def toolkit_version() -> str:

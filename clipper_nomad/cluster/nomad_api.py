@@ -144,6 +144,11 @@ class NomadApi:
         """Return a job, also a stopped one; None if there is none."""
         return self._found("job", job_id)
 
+    def source(self, job_id: str, *, version: int) -> str | None:
+        """Return the jobspec that a version of a job was registered from, as it was written; None: Nomad has none."""
+        found = self._found("job", job_id, "submission", params={"version": version})
+        return None if found is None else str(found.get("Source") or "") or None
+
     def jobs(self, meta: Mapping[str, str] | None = None) -> list[Json]:
         """Return the stubs (with Meta) of all jobs whose meta holds these entries, stopped ones too."""
         wanted = dict(meta or {})
@@ -279,9 +284,9 @@ class NomadApi:
         now_at = int(answer.headers.get("X-Nomad-Index") or 0)
         return Seen(body=self._decoded(answer), index=now_at if now_at >= index else 0)
 
-    def _found(self, endpoint: str, *parts: str) -> Json | None:
+    def _found(self, endpoint: str, *parts: str, **how: Any) -> Json | None:  # arguments of _call
         try:
-            found: Json = self._json(endpoint, *parts)
+            found: Json = self._json(endpoint, *parts, **how)
         except NomadRefused as exc:
             if exc.status != 404:
                 raise

@@ -165,7 +165,7 @@ class Rollout:
             plan.num_replicas,
             uid=staged.uid,
             options=plan.job_options,
-            within_s=max(1.0, self._deadline - self.now()),
+            within_s=max(1.0, round(self._deadline - self.now(), 1)),
         )
 
     def _clear_left_over(self) -> None:
@@ -232,7 +232,8 @@ class Rollout:
     def _go_on_unless_hopeless(self, what: str) -> None:
         self._raise_if_failed()
         if self.now() >= self._deadline:
-            raise self._failed(f"gave up after {self.within_s:g} s {what}")
+            hint = "If it only needs longer: timeout_s=, or --timeout on the command line."
+            raise self._failed(f"gave up after {self.within_s:g} s {what}", hint=hint)
         self.pause(LOOK_EVERY_S)
 
     def _failed(self, cause: str, failure: Failure | None = None, hint: str | None = None) -> DeployFailed:
@@ -244,6 +245,8 @@ class Rollout:
     def _undo(self, staged: Staged, exc: BaseException, *, may_be_live: bool) -> bool:
         """Leave nothing behind; return True if the version serves after all, because only an answer was lost."""
         fate = self._discard(staged)
+        if isinstance(exc, KeyboardInterrupt) and fate == "gone":
+            exc.add_note(f"{self.plan.title} was not deployed; nothing of it is left, and what served before serves on.")
         if fate == "live":
             return isinstance(exc, AdminRefused | AdminUnreachable)
         if fate == "another's":
@@ -256,7 +259,7 @@ class Rollout:
                 return False
         models = {self.plan.name: [self.plan.version]}
         try:
-            self.manager.stop_models(models)
+            self.manager.stop_models(models, wait=not isinstance(exc, KeyboardInterrupt))
             if fate == "gone":
                 self.manager.forget_models(models)
         except ClipperException as left:

@@ -38,6 +38,8 @@ def probe_through(url: str, staged: Staged, sample: Input, *, token: str, within
         return Probe(frontend=where, kind="", cause="", output=said["output"], exec_micros=int(said.get("exec_micros", 0)))
     cause = str(said.get("cause") or answer.text[:200].strip() or answer.reason)
     if "kind" not in said:  # of the load balancer itself, or of somebody else who listens there
+        if answer.status_code == requests.codes.not_found and "cause" in said:
+            cause += " (is it of this version of clipper-nomad? `clipper-nomad up` makes it so)"
         return Probe(frontend=where, kind="unreachable", cause=f"HTTP {answer.status_code} {cause}")
     is_busy = answer.status_code == requests.codes.too_many_requests
     return Probe(frontend=where, kind="busy" if is_busy else str(said["kind"]), cause=cause)

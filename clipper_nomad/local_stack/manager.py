@@ -274,8 +274,9 @@ class LocalContainerManager:
         logs = sorted(path for path in self._place.logs.glob("*.log*") if path.is_file())
         return [str(shutil.copyfile(path, target / path.name)) for path in logs]
 
-    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
-        """Drain and stop all replicas of the versions, given as name → versions."""
+    def stop_models(self, models: Mapping[str, Sequence[str]], *, wait: bool = True) -> None:
+        """Drain and stop all replicas of the versions, given as name → versions; they have ended when this returns."""
+        self.logger.debug("stop_models(wait=%s): the supervisor answers when they have ended", wait)
         stopped = {name: tuple(versions) for name, versions in models.items()}
         self._ask(StopModels(models=stopped), within_s=_DRAIN_WITHIN_S)
 

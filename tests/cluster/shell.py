@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.parts import REGISTRY
 from tests.cluster.processes import shell_environment
 from tests.cluster.rig import Rig
 
@@ -63,7 +64,7 @@ class Shell:
             "NOMAD_ADDR": self.rig.nomad_url,
             "CONSUL_HTTP_ADDR": self.rig.consul_url,
             "CLIPPER_FABIO": f"127.0.0.1:{self.rig.fabio_http_port}",
-            "CLIPPER_REGISTRY": "",
+            "CLIPPER_REGISTRY": REGISTRY,
             "COLUMNS": "120",
         }
         environ = {
@@ -77,4 +78,6 @@ def interrupted(process: subprocess.Popen[str]) -> Said:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=WITHIN_S)
-    return Said(process.returncode, stdout, stderr, took_s=time.monotonic() - began)
+    # Python ends itself by the signal if that came within an exec() of text, as dataclasses do: a shell says 130 to both
+    exit_code = 128 + signal.SIGINT if process.returncode == -signal.SIGINT else process.returncode
+    return Said(exit_code, stdout, stderr, took_s=time.monotonic() - began)

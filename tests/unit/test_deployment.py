@@ -37,6 +37,7 @@ class Manager:
     cluster_name: str = "test"
     cluster_identifier: str = "test"
     public: str = ""
+    waited: bool | None = None
     started_with: tuple[JobOptions | None, float] | None = None
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
 
@@ -61,7 +62,8 @@ class Manager:
     def get_admin_token(self) -> str:
         return "token"
 
-    def stop_models(self, models: Mapping[str, Sequence[str]]) -> None:
+    def stop_models(self, models: Mapping[str, Sequence[str]], *, wait: bool = True) -> None:
+        self.waited = wait
         self._note("stop", dict(models))
 
     def make_channel_key(self, name: str, version: str) -> str:

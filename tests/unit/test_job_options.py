@@ -231,7 +231,7 @@ def redis_job() -> dict[str, Any]:
 
 
 def test_the_store_of_a_running_cluster_is_known() -> None:
-    settings = read_settings(frontend_job(), NAMES, redis_job())
+    settings = read_settings(frontend_job(), NAMES, redis=redis_job())
 
     assert (settings.redis_image, settings.redis_volume, settings.store) == ("redis:8", "disk", None)
     assert (settings.datacenters, settings.node_pool) == (("eu-1",), "gpu")
@@ -252,6 +252,6 @@ def test_a_redis_of_somebody_elses_is_known() -> None:
 def test_a_part_that_has_a_place_of_its_own_says_nothing_of_the_cluster() -> None:
     meta = {META_OPTIONS: JobOptions(datacenters=("eu-1",), node_pool="gpu").to_json()}
 
-    settings = read_settings(frontend_job(meta=meta), NAMES, redis_job())
+    settings = read_settings(frontend_job(meta=meta), NAMES, redis=redis_job())
 
     assert (settings.datacenters, settings.node_pool) == (("eu-2",), None)

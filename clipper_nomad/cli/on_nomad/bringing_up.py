@@ -36,6 +36,16 @@ def image_lines(board: Board, row: str = "image") -> ImageLines:
 
 def bring_up(output: Output, where: Where, shape: Shape, building: Building, *, frontends: int | None, builds: bool) -> None:
     """Bring the cluster up, or see that it is up as it is wanted. Raises: as NomadContainerManager.start_clipper."""
+    try:
+        _bring_up(output, where, shape, building, frontends=frontends, builds=builds)
+    except KeyboardInterrupt as exc:
+        exc.add_note(f"`{command('up', where)}` goes on from here; `{command('down', where)}` removes what is there.")
+        raise
+
+
+def _bring_up(
+    output: Output, where: Where, shape: Shape, building: Building, *, frontends: int | None, builds: bool
+) -> None:
     output.show_warnings_of("clipper_nomad")
     began = time.monotonic()
     became: dict[str, str] = {}

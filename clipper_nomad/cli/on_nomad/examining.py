@@ -15,6 +15,7 @@ from clipper_nomad.cluster.consul_api import ITSELF
 from clipper_nomad.cluster.discovery import ConsulDNS
 from clipper_nomad.cluster.jobs.specs import FrontendJob
 from clipper_nomad.cluster.manager import NomadContainerManager
+from clipper_nomad.cluster.own_fabio import refuse_second
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.route_claims import clashes, wanted_claims
 from clipper_nomad.cluster.routes import FabioLoadBalancer
@@ -51,7 +52,7 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
     yield _dns(named.address if isinstance(named, FabioLoadBalancer) and named.is_named_by_consul else "")
     balancer = manager.addresses.balancer()
     if isinstance(balancer, FabioLoadBalancer):
-        yield from _fabio(balancer)
+        yield from _own_fabio(manager, balancer) if shape.with_fabio and nomad_answers else _fabio(balancer)
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
 
 
@@ -122,6 +123,20 @@ def _dns(fabio: str) -> Verdict:
     except DiscoveryError as exc:
         return verdicts.dns_verdict(is_forwarded=False, error=exc.msg, fabio=fabio)
     return verdicts.dns_verdict(is_forwarded=bool(found), fabio=fabio)
+
+
+def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer) -> Iterator[Verdict]:
+    """As `_fabio`, of one that `up` starts, or has started."""
+    if manager.names.fabio_job in {job.id for job in manager.find_jobs().ours}:
+        yield from _fabio(balancer)
+        return
+    try:
+        refuse_second(balancer)
+        yield verdicts.well(
+            "Fabio", f"`up` starts it, with the ports {balancer.http_proxy_port} and {balancer.tcp_proxy_port}"
+        )
+    except ClipperException as exc:
+        yield verdicts.failed("Fabio", exc)
 
 
 def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:

@@ -18,11 +18,13 @@ from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.endpoints import nomad_endpoint
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.requirements import Placement
+from clipper_nomad.cluster.jobs.task_files import CONSUL_TOKEN
 from clipper_nomad.cluster.manager import NomadContainerManager
-from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.names import ClusterNames, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.cluster.own_fabio import OwnFabio
 from clipper_nomad.cluster.rollout.events import RolloutEvent
-from clipper_nomad.cluster.routes import HTTP_PORT, TCP_PORT, FabioLoadBalancer
+from clipper_nomad.cluster.routes import ADMIN_PORT, HTTP_PORT, TCP_PORT, FabioLoadBalancer
 from clipper_nomad.errors import ClipperException, NomadRefused, NomadUnreachable
 from clipper_nomad.images.image_set import ImageSet
 
@@ -79,11 +81,29 @@ def new_manager(
             datacenters=datacenters, node_pool=shape.node_pool, namespace=where.namespace, region=shape.region
         ),
         images=image_set(building, progress=image_lines),
+        fabio=_own_fabio(where, shape),
         progress=events,
     )
     if shape.settings:
         manager.want_parts(changed_options(_running_options(manager), shape.settings))
     return manager
+
+
+def _own_fabio(where: Where, shape: Shape) -> OwnFabio | None:
+    if shape.with_fabio is None:
+        return None
+    if shape.no_fabio:
+        raise WrongUsage("--with-fabio and --no-fabio say opposite things.", hint="Leave out the one or the other.")
+    nomad = NomadApi(nomad_endpoint(os.environ, address=where.nomad))
+    try:
+        variable = nomad.variable(variable_path(ClusterNames(where.cluster).fabio_job))
+    except (NomadUnreachable, NomadRefused):
+        variable = None  # whatever comes next will say so
+    return OwnFabio(
+        image=shape.with_fabio,
+        consul_address=shape.fabio_consul or "127.0.0.1:8500",
+        has_consul_token=variable is not None and CONSUL_TOKEN in variable.items,
+    )
 
 
 def _running_options(manager: NomadContainerManager) -> dict[str, JobOptions]:
@@ -116,11 +136,15 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
 
 def _kept(settings: Settings, where: Where, shape: Shape) -> Shape:
     wants_fabio = bool(shape.tcp_port or shape.http_port or where.fabio)
-    store = settings.store
+    store, own = settings.store, None if shape.no_fabio else settings.fabio
     return replace(
         shape,
         no_fabio=shape.no_fabio or (settings.tcp_port is None and not wants_fabio),
         tcp_port=shape.tcp_port or settings.tcp_port,
+        http_port=shape.http_port or (own.http_port if own and not where.fabio else None),
+        with_fabio=shape.with_fabio or (own.image if own else None),
+        fabio_consul=shape.fabio_consul or (own.consul if own else None),
+        fabio_admin_port=shape.fabio_admin_port or (own.admin_port if own else None),
         datacenter=shape.datacenter or list(settings.datacenters),
         node_pool=shape.node_pool or settings.node_pool,
         encryption=settings.encrypted if shape.encryption is None else shape.encryption,
@@ -196,7 +220,8 @@ def found_settings(manager: NomadContainerManager) -> Settings | None:
     job = manager.nomad.job(names.frontend_job)
     if job is None or job.get("Stop") or names.frontend_job not in {each.id for each in manager.find_jobs().ours}:
         return None
-    return read_settings(job, names, manager.nomad.job(names.redis_job), manager.nomad.job(names.admin_job))
+    redis, admin, fabio = (manager.nomad.job(each) for each in (names.redis_job, names.admin_job, names.fabio_job))
+    return read_settings(job, names, redis=redis, admin=admin, fabio=fabio)
 
 
 def not_on_nomad(where: Where, nomad: NomadApi) -> ClipperException:
@@ -223,7 +248,10 @@ def fabio_of(where: Where, shape: Shape | None = None) -> FabioLoadBalancer:
     if port and shape.http_port and port != shape.http_port:
         raise WrongUsage(f"Fabio's HTTP port was given twice, as {port} and {shape.http_port}.", hint="Give it once.")
     return FabioLoadBalancer(
-        host, http_proxy_port=shape.http_port or port or HTTP_PORT, tcp_proxy_port=shape.tcp_port or TCP_PORT
+        host,
+        http_proxy_port=shape.http_port or port or HTTP_PORT,
+        tcp_proxy_port=shape.tcp_port or TCP_PORT,
+        admin_port=shape.fabio_admin_port or ADMIN_PORT,
     )
 
 

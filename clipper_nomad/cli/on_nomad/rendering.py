@@ -9,13 +9,13 @@ from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import as_it_runs, new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.jobs.render import render_job
-from clipper_nomad.cluster.jobs.specs import AdminJob, FrontendJob, JobSpec, RedisJob
+from clipper_nomad.cluster.jobs.specs import AdminJob, FabioJob, FrontendJob, JobSpec, RedisJob
 from clipper_nomad.errors import NomadUnreachable
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
 
-PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob}
+PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob, "fabio": FabioJob}
 
 
 def render_parts(
@@ -36,7 +36,10 @@ def render_parts(
             manager.want_parts({})
     found = {spec.job_id: render_job(spec) for spec in manager.specs(frontends=count or 1) if isinstance(spec, wanted)}
     if not found:
-        raise WrongUsage("With a Redis of yours there is no job of it.", hint="Render the other parts: admin, frontend.")
+        raise WrongUsage(
+            f"This cluster has no job of {' and '.join(parts)}.",
+            hint="Redis has none with --redis-host; Fabio has one with --with-fabio IMAGE.",
+        )
     return found
 
 

@@ -31,6 +31,16 @@ class StoreElsewhere:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FabioOfCluster:
+    """A Fabio of the cluster's own. `consul`: the address of each client's agent."""
+
+    image: str
+    http_port: int
+    admin_port: int
+    consul: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """`tcp_port` None: no Fabio. `registry`: of the parts; "" where images are the Docker host's own. `redis_*` None: no job
     of Redis. `bundle_*` None: no volume.
@@ -47,10 +57,13 @@ class Settings:
     bundle_volume: str | None = None
     bundle_cache: str | None = None
     bundle_limit_mb: int | None = None
+    fabio: FabioOfCluster | None = None
 
 
-def read_settings(job: Json, names: ClusterNames, redis: Json | None = None, admin: Json | None = None) -> Settings:
-    """Return the settings that the job of the frontends shows, and those of Redis and admin, if there are any."""
+def read_settings(
+    job: Json, names: ClusterNames, *, redis: Json | None = None, admin: Json | None = None, fabio: Json | None = None
+) -> Settings:
+    """Return the settings that the job of the frontends shows, and those of Redis, admin and Fabio, if there are any."""
     task = job["TaskGroups"][0]["Tasks"][0]
     tags = [tag for service in task.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]]
     ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
@@ -69,7 +82,22 @@ def read_settings(job: Json, names: ClusterNames, redis: Json | None = None, adm
         bundle_volume=None if admin is None else _volume_at(admin["TaskGroups"][0], BUNDLES_FOLDER),
         bundle_cache=kept.get(BUNDLE_CACHE),
         bundle_limit_mb=int(kept[BUNDLE_LIMIT]) // 1024**2 if BUNDLE_LIMIT in kept else None,
+        fabio=None if fabio is None else _fabio_of(fabio["TaskGroups"][0]["Tasks"][0]),
     )
+
+
+def _fabio_of(task: Json) -> FabioOfCluster | None:
+    text = "\n".join(str(each.get("EmbeddedTmpl") or "") for each in task.get("Templates") or ())
+    said = dict(re.findall(r"^.*?([a-z.]+) = (\S+)", text, re.MULTILINE))
+    try:
+        return FabioOfCluster(
+            image=str(task["Config"]["image"]),
+            http_port=int(said["proxy.addr"].removeprefix(":").partition(";")[0]),
+            admin_port=int(said["ui.addr"].rpartition(":")[2]),
+            consul=said["registry.consul.addr"],
+        )
+    except (KeyError, ValueError):  # changed by hand
+        return None
 
 
 def _store_of(task: Json) -> StoreElsewhere | None:

@@ -34,9 +34,13 @@ def take_down(output: Output, where: Where, *, volumes: bool, yes: bool) -> None
         _announce(output, where, manager, jobs, variables)
         _ask(where, yes=yes)
         with output.progress("waiting for queries and models to finish", at_most_s=_AT_MOST_S):
-            manager.stop_all()
-            for path in variables:
-                manager.nomad.delete_variable(path)
+            try:
+                manager.stop_all()
+                for path in variables:
+                    manager.nomad.delete_variable(path)
+            except KeyboardInterrupt as exc:
+                exc.add_note(f"What is not named here was not touched. `{command('down', where)}` goes on from here.")
+                raise
         output.done(f"cluster {where.cluster!r} is stopped; nothing of it runs on Nomad", took_s=time.monotonic() - began)
     else:
         output.done(f"cluster {where.cluster!r} does not run on Nomad: nothing to stop")

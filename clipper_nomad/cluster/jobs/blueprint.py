@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clipper_nomad.cluster.jobs.options import JobOptions
+from clipper_nomad.cluster.jobs.options import JobOptions, problems_of
 from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
@@ -15,6 +15,7 @@ from clipper_nomad.cluster.jobs.specs import (
     Entry,
     EntryByService,
     EphemeralStorage,
+    FabioJob,
     FrontendJob,
     HostStorage,
     JobSpec,
@@ -23,7 +24,8 @@ from clipper_nomad.cluster.jobs.specs import (
     Store,
     StoreOfCluster,
 )
-from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.names import ClusterNames, Kind
+from clipper_nomad.errors import InvalidSpec
 
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
 
@@ -87,6 +89,20 @@ class Blueprint:
         ]
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
 
+    def fabio(
+        self, image: Image, *, http_port: int, tcp_port: int, admin_port: int, consul_address: str, has_consul_token: bool
+    ) -> FabioJob:
+        """Return the job of a Fabio of the cluster's own. Raises: InvalidSpec."""
+        return FabioJob(
+            **self._part("fabio"),
+            image=image,
+            http_port=http_port,
+            tcp_ports=(tcp_port,),
+            admin_port=admin_port,
+            consul_address=consul_address,
+            has_consul_token=has_consul_token,
+        )
+
     def model(
         self,
         name: str,
@@ -129,3 +145,12 @@ class Blueprint:
             "volumes": options.volumes,
             "driver_options": options.driver_options,
         }
+
+
+def checked_parts(parts: Mapping[str, JobOptions]) -> dict[str, JobOptions]:
+    """Return options by part. Raises: InvalidSpec: with what is wrong with each."""
+    named = {"frontend" if part == Kind.FRONTEND else part: options for part, options in parts.items()}
+    problems = tuple(problems_of(named, PARTS))
+    if problems:
+        raise InvalidSpec("The options of the parts", problems)
+    return named

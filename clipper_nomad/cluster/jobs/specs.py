@@ -297,11 +297,12 @@ class ModelJob(JobSpec):
 class FabioJob(JobSpec):
     """Fabio on every client, for a Nomad that has none. `tcp_ports`: one for each cluster whose models come through it.
 
-    `has_consul_token`: Consul wants a token; it is in the job's Variable.
+    `admin_port`: of its own pages, on loopback. `has_consul_token`: Consul wants a token; it is in the job's Variable.
     """
 
     image: Image
     http_port: int = 9999
+    admin_port: int = FABIO_ADMIN_PORT
     tcp_ports: tuple[int, ...] = (DEFAULT_TCP_PORT,)
     consul_address: str = "127.0.0.1:8500"
     has_consul_token: bool = False
@@ -310,12 +311,13 @@ class FabioJob(JobSpec):
         checker = _common_checks(self, env=(), options={"ulimit"})
         checker.instance("image", self.image, Image)
         checker.integer("http_port", self.http_port, least=1, most=65_535)
+        checker.integer("admin_port", self.admin_port, least=1, most=65_535)
         if checker.instances("tcp_ports", self.tcp_ports, int):
             for index, port in enumerate(self.tcp_ports):
                 checker.integer(f"tcp_ports[{index}]", port, least=1, most=65_535)
-            listeners = (self.http_port, *self.tcp_ports, FABIO_ADMIN_PORT)
+            listeners = (self.http_port, *self.tcp_ports, self.admin_port)
             if len(set(listeners)) != len(listeners):
-                checker.refuse("tcp_ports", f"{listeners} holds a port twice; {FABIO_ADMIN_PORT} is Fabio's own")
+                checker.refuse("tcp_ports", f"{listeners} holds a port twice; {self.admin_port} is Fabio's own")
         host, _, port_text = self.consul_address.rpartition(":")
         if not (_HOST.fullmatch(host) and port_text.isascii() and port_text.isdigit() and int(port_text) < 65_536):
             checker.refuse("consul_address", f"{self.consul_address!r}; expected host:port of a Consul agent")

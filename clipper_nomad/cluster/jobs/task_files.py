@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.hcl import Comment
-from clipper_nomad.cluster.jobs.specs import FABIO_ADMIN_PORT, EntryByService, ExternalStore, FabioJob, RedisJob, Store
+from clipper_nomad.cluster.jobs.specs import EntryByService, ExternalStore, FabioJob, RedisJob, Store
 from clipper_nomad.cluster.names import ClusterNames, variable_path
 
 SECRETS, LOCAL = "/secrets", "/local"  # where docker tasks have Nomad's secrets/ and local/
@@ -131,7 +131,7 @@ def fabio_settings(spec: FabioJob) -> TaskFile:
         "proxy.dialtimeout = 1s",
         "proxy.noroutestatus = 503",
         "proxy.shutdownwait = 2s",
-        f"ui.addr = 127.0.0.1:{FABIO_ADMIN_PORT}",
+        f"ui.addr = 127.0.0.1:{spec.admin_port}",
         "ui.access = ro",
         f"registry.consul.addr = {spec.consul_address}",
         "registry.consul.checksRequired = all",

@@ -5,9 +5,10 @@ What changes next is waited for with a blocking query; whatever else may change 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.rollout.events import Progress, RolloutEvent
@@ -21,7 +22,9 @@ PAUSE_S = 0.05  # after an answer with nothing new: a server that does not block
 
 @dataclass(slots=True, kw_only=True)
 class Follow:
-    """Follows one registered version with blocking queries until the policy decides. `eval_id` None: none was registered."""
+    """Follows one registered version with blocking queries until the policy decides. `eval_id` None: none was registered.
+
+    `halt`: somebody pressed Ctrl-C in another thread."""
 
     nomad: NomadApi
     policy: RolloutPolicy
@@ -30,6 +33,7 @@ class Follow:
     modify_index: int
     tell: Callable[[RolloutEvent], None]
     promote: bool
+    halt: threading.Event = field(default_factory=threading.Event)
     version: int = -1
     view: View = View(evaluation=None, evaluations=(), deployment=None, allocations=())  # noqa: RUF009  # it is frozen
 
@@ -40,9 +44,11 @@ class Follow:
         return self.version
 
     def until_decided(self) -> Healthy | Failed:
-        """Ask, judge and wait until the policy has decided."""
+        """Ask, judge and wait until the policy has decided. Raises: KeyboardInterrupt: `halt` was set."""
         index, told = 0, None
         while True:
+            if self.halt.is_set():
+                raise KeyboardInterrupt
             try:
                 index, changed = self._look(index)
             except NomadUnreachable:  # a restart: the deadline below ends it

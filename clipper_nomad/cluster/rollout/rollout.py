@@ -1,11 +1,13 @@
 """Rolling out one job: plan, register, follow until it is healthy or has failed, and then put back what was there.
 
 follow.py asks Nomad, policy.py decides, evidence.py and explain.py say what went wrong. After a failure a new job is
-purged, a changed one is back at its version before; nothing else is left. Who may touch which job is not decided here.
+purged, a changed one is back at its version before; nothing else is left. After Ctrl-C the same is asked of Nomad and not
+waited for, and a note of the KeyboardInterrupt says so. Who may touch which job is not decided here.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,7 +54,9 @@ def _silent(_: RolloutEvent) -> None: ...
 
 
 class Rollout:
-    """Rolls out jobs on one Nomad. `consul` names the check that fails; `progress` is called in the caller's thread."""
+    """Rolls out jobs on one Nomad. `consul` names the check that fails; `progress` is called in the caller's thread.
+
+    `halt`: set by whoever hears of Ctrl-C in another thread; each job ends then as if it had been pressed in its own."""
 
     def __init__(
         self,
@@ -61,11 +65,13 @@ class Rollout:
         consul: ConsulApi | None = None,
         progress: Callable[[RolloutEvent], None] = _silent,
         room_patience_s: float = ROOM_PATIENCE_S,
+        halt: threading.Event | None = None,
     ) -> None:
         self._nomad = nomad
         self._consul = consul
         self._tell = progress
         self._room_patience_s = room_patience_s
+        self._halt = halt or threading.Event()
 
     def run(self, job: Json, *, deadline_s: float, source: str | None = None, promote: bool = True) -> RolledOut:
         """Register `job` unless it is registered just so, and return when it is healthy.
@@ -77,9 +83,12 @@ class Rollout:
         job_id = str(job["ID"])
         before = self._nomad.job(job_id)
         try:
-            has_changes = self._preflight(job, before, started)
+            has_changes = self._preflight(job, before, started, deadline_s=deadline_s)
         except NomadRefused as exc:
             raise self._not_taken(job_id, exc) from exc.__cause__
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"{job_id}: nothing was changed.")
+            raise
         if before is not None and not has_changes:
             return self._unchanged(before, started=started, deadline_s=deadline_s)
         index = int(before["JobModifyIndex"]) if before else 0
@@ -87,6 +96,9 @@ class Rollout:
             answer = self._nomad.register(job, modify_index=index, source=source)
         except NomadRefused as exc:
             raise self._not_taken(job_id, exc) from exc.__cause__
+        except KeyboardInterrupt as exc:  # whether Nomad took it was not heard
+            exc.add_note(f"{job_id}: {self._hurry_back(job_id, before, index)}")
+            raise
         follow = Follow(
             nomad=self._nomad,
             policy=RolloutPolicy(job=job, started=started, deadline_s=deadline_s, room_patience_s=self._room_patience_s),
@@ -95,12 +107,17 @@ class Rollout:
             modify_index=answer.job_modify_index,
             tell=self._tell,
             promote=promote,
+            halt=self._halt,
         )
         try:
             version = follow.find_version()
             self._tell(Registered(job_id=job_id, version=version, warnings=answer.warnings))
             verdict = follow.until_decided()
-        except BaseException as exc:  # also Ctrl-C: what is half rolled out is put back
+        except KeyboardInterrupt as exc:
+            self._tell(RollingBack(job_id=job_id, cause="it was interrupted", to_version=_version_before(before)))
+            exc.add_note(f"{job_id}: {self._hurry_back(job_id, before, index)}")
+            raise
+        except BaseException as exc:  # what is half rolled out is put back
             self._put_back(job_id, before, follow, cause=f"it was interrupted ({type(exc).__name__})")
             raise
         if isinstance(verdict, Failed):
@@ -128,7 +145,11 @@ class Rollout:
             return
         started = time.monotonic()
         self._tell(Stopping(job_id=job_id))
-        left = self._stop(job_id, within_s=within_s)
+        try:
+            left = self._stop(job_id, within_s=within_s)
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"{job_id}: it is stopped, and still registered; what it runs ends.")
+            raise
         if not left:
             self._nomad.deregister(job_id, purge=True)
             self._tell(Gone(job_id=job_id, elapsed_s=time.monotonic() - started))
@@ -139,7 +160,7 @@ class Rollout:
 
     # --- before ---
 
-    def _preflight(self, job: Json, before: Json | None, started: float) -> bool:
+    def _preflight(self, job: Json, before: Json | None, started: float, *, deadline_s: float) -> bool:
         """Return whether there is something to change. Raises: RolloutFailed: there is no place for it."""
         asked = with_counts_of(job, before)
         while True:
@@ -148,11 +169,13 @@ class Rollout:
             if not failed:
                 return before is None or not is_same_text(plan) or bool(planned_acts(plan))
             room = rooms(self._nomad)
-            if not may_pass(failed, rooms=room) or time.monotonic() - started >= self._room_patience_s:
+            waited_s = time.monotonic() - started
+            if not may_pass(failed, rooms=room) or waited_s >= min(self._room_patience_s, deadline_s):
                 situation = Situation(job=asked, evaluations=[{"FailedTGAllocs": failed}], rooms=room)
                 failure = explain(situation) or Failure(cause="no client takes it")
                 raise self._failed(str(job["ID"]), failure, "Nothing was registered.")
-            time.sleep(RETRY_S)
+            if self._halt.wait(RETRY_S):
+                raise KeyboardInterrupt
 
     def _unchanged(self, before: Json, *, started: float, deadline_s: float) -> RolledOut:
         """See that what is registered already is healthy, or becomes it."""
@@ -169,8 +192,13 @@ class Rollout:
             tell=self._tell,
             promote=False,
             version=version,
+            halt=self._halt,
         )
-        verdict = follow.until_decided()
+        try:
+            verdict = follow.until_decided()
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"{job_id}: nothing was changed.")
+            raise
         if isinstance(verdict, Failed):
             raise self._failed(
                 job_id, self._explained(verdict, follow), "It was registered just so before; nothing was changed."
@@ -193,13 +221,13 @@ class Rollout:
             return Failure(cause=verdict.reason, hint="`nomad job history` shows who registered what.")
         situation = gather(follow.policy.job, follow.view, nomad=self._nomad, consul=self._consul)
         return explain(situation) or Failure(
-            cause=verdict.reason, hint=f"`nomad job status {follow.job_id}` shows its state."
+            cause=verdict.reason,
+            hint=f"If it only needs longer: timeout_s=, or --timeout. `nomad job status {follow.job_id}` shows its state.",
         )
 
     def _put_back(self, job_id: str, before: Json | None, follow: Follow, *, cause: str) -> str:
         """Bring back what was there before and return in a sentence what became of the job."""
-        served = before is not None and not before.get("Stop") and before.get("Status") != "dead"
-        to_version = int(before["Version"]) if before is not None and served else None
+        to_version = _version_before(before)
         self._tell(RollingBack(job_id=job_id, cause=cause, to_version=to_version))
         try:
             if before is None or to_version is None:
@@ -209,6 +237,23 @@ class Rollout:
             return self._revert(job_id, before, follow)
         except ClipperException as exc:
             return f"It could not be put back: {exc.msg}"
+
+    def _hurry_back(self, job_id: str, before: Json | None, index: int) -> str:
+        """Ask Nomad for what was there before, wait for nothing, and return in a sentence what becomes of the job.
+
+        `index`: the JobModifyIndex that the job had before, 0 if it was not there."""
+        to_version = _version_before(before)
+        try:
+            now = self._nomad.job(job_id)
+            if now is None or int(now["JobModifyIndex"]) == index:
+                return "nothing was changed."
+            if to_version is None:
+                self._nomad.deregister(job_id, purge=before is None)
+                return f"it is {'removed' if before is None else 'stopped'} again; what it had started ends."
+            self._nomad.revert(job_id, version=to_version, from_version=int(now["Version"]))
+        except ClipperException as exc:
+            return f"it could not be put back: {exc.msg}"
+        return f"it goes back to version {to_version}, which serves on meanwhile."
 
     def _remove_again(self, job_id: str, follow: Follow, *, existed: bool) -> str:
         now = self._nomad.job(job_id)
@@ -258,7 +303,9 @@ class Rollout:
         deadline = time.monotonic() + within_s
         index = 0
         while True:
-            wait_s = max(0.0, min(LOOK_EVERY_S * 5, deadline - time.monotonic()))
+            if self._halt.is_set():
+                raise KeyboardInterrupt
+            wait_s = max(0.0, min(LOOK_EVERY_S, deadline - time.monotonic()))
             seen = self._nomad.watch_allocations(job_id, index=index, wait_s=wait_s)
             left = [each["ID"] for each in seen.body or () if each.get("ClientStatus") not in _GONE]
             if not left or time.monotonic() >= deadline:
@@ -275,3 +322,9 @@ class Rollout:
 
     def _failed(self, job_id: str, failure: Failure, outcome: str) -> RolloutFailed:
         return RolloutFailed(job_id, cause=failure.cause, log_tail=failure.log_tail, hint=failure.hint, outcome=outcome)
+
+
+def _version_before(before: Json | None) -> int | None:
+    """Return the version that served before, None if none did."""
+    served = before is not None and not before.get("Stop") and before.get("Status") != "dead"
+    return int(before["Version"]) if before is not None and served else None
