@@ -36,7 +36,7 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather
 from clipper_nomad.cluster.rollout.explain import explain
@@ -279,17 +279,30 @@ class NomadContainerManager:
         self._images.forget(parse(image))
 
     def make_channel_key(self, name: str, version: str) -> str:
-        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
-        job = self.names.model_job(name, version)
-        return self._secrets.ensure_of_model(job, has_key=self.blueprint.encrypted)
+        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption.
+        Raises: NotOurs: the job whose Variable would have it is somebody else's."""
+        wanted = model_stub(self.names, name, version, namespace=self._namespace)
+        check_claim(wanted, self._stubs(), self.names, namespace=self._namespace)
+        return self._secrets.ensure_of_model(wanted.id, has_key=self.blueprint.encrypted)
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        within_s: float = DEPLOY_WITHIN_S,
     ) -> None:
         """Start replicas of a version, and return when they are loaded and warm.
 
-        Raises: NotOurs. RolloutFailed: they did not become healthy; nothing of them is left. NomadUnreachable.
+        Raises: NotOurs. FabioUnreachable: nobody listens where replicas dial. RolloutFailed: they did not become healthy
+        `within_s`; nothing of them is left. NomadUnreachable.
         """
+        if isinstance(self.load_balancer, FabioLoadBalancer):
+            self.load_balancer.check_tcp()
         spec = self.blueprint.model(
             name,
             version,
@@ -300,7 +313,7 @@ class NomadContainerManager:
             server_key=self._connected.curve_public,
         )
         self._check_claim(spec, self._stubs())
-        self._roll_out([spec], deadline_s=DEPLOY_WITHIN_S)
+        self._roll_out([spec], deadline_s=within_s)
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
