@@ -40,7 +40,7 @@ from clipper_nomad.cluster.log_files import write_logs
 from clipper_nomad.cluster.names import ClusterNames, Kind
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job, refuse_second
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.publishing import Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather, view_of
@@ -346,9 +346,11 @@ class NomadContainerManager:
         self._publishing.withdraw(image)
 
     def make_channel_key(self, name: str, version: str) -> str:
-        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
-        job = self.names.model_job(name, version)
-        return self._secrets.ensure_of_model(job, has_key=self.blueprint.encrypted)
+        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption.
+        Raises: NotOurs: the job whose Variable would have it is somebody else's."""
+        wanted = model_stub(self.names, name, version, namespace=self._namespace)
+        check_claim(wanted, self._stubs(), self.names, namespace=self._namespace)
+        return self._secrets.ensure_of_model(wanted.id, has_key=self.blueprint.encrypted)
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
@@ -377,9 +379,12 @@ class NomadContainerManager:
     ) -> None:
         """Start replicas of a version, and return when they are loaded and warm. `options`: what its job gets of Nomad.
 
-        They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. RolloutFailed: they did not become healthy
-        `within_s`; nothing of them is left. NomadUnreachable.
+        They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. FabioUnreachable: nobody listens where
+        replicas dial. RolloutFailed: they did not become healthy `within_s`; nothing of them is left. NomadUnreachable.
         """
+        balancer = self.addresses.balancer()
+        if isinstance(balancer, FabioLoadBalancer):
+            balancer.check_tcp()
         spec = replace(self.blueprint, entry=self.addresses.entry()).model(
             name,
             version,

@@ -187,7 +187,17 @@ def test_a_version_that_is_refused_starts_nothing() -> None:
 
     rig.fails_with(AdminRefused)
 
-    assert rig.steps == ["read", "register"]
+    assert rig.steps == ["read", "register", "read", "forget"]  # the key that was made for it
+
+
+def test_a_version_that_is_there_already_keeps_its_key() -> None:
+    rig = Rig()
+    rig.admin.fails["register"] = AdminRefused(400, "exists")
+    rig.admin.catalogs = [[{"name": "m", "version": "2", "uid": "theirs", "staged": False}]]
+
+    rig.fails_with(AdminRefused)
+
+    assert rig.steps == ["read", "register", "read"]
 
 
 UNDONE = ["discard", "stop", "forget"]
