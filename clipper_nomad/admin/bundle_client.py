@@ -74,7 +74,7 @@ class BundleClient(AdminClient):
                     if state["state"] not in {"absent", "partial"}:
                         return sent
                     offset = state["received"]
-                    said(f"{offset / 1024**2:.1f} of {size / 1024**2:.1f} MiB are sent")
+                    said(f"{_amount(offset)} of {_amount(size)} are sent")
                     file.seek(offset)
                     piece = file.read(piece_bytes)
                     state = json_of(self._ask("PUT", f"{where}?offset={offset}&size={size}", piece))
@@ -103,3 +103,7 @@ class BundleClient(AdminClient):
                     hint="Deploy it again: what was sent is there.",
                 )
             time.sleep(LOOK_EVERY_S)
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1024**2:.1f} MiB" if size >= 1024**2 else f"{size / 1024:.0f} KiB"

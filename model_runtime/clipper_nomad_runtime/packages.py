@@ -46,8 +46,11 @@ def install(bundle: Path) -> Path | None:
 
 
 def with_packages(place: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which Python finds the packages, after our own files and before the image's."""
-    found = {**environment}
+    """Return an environment in which Python finds the packages, after our own files and before the image's.
+
+    Bytecode is written for what is imported: a restart has it. To compile all of it here would take longer than the rest.
+    """
+    found = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
     modules = sysconfig.get_path("purelib", "posix_prefix", {"base": str(place), "platbase": str(place)})
     found["PYTHONPATH"] = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), modules)))
     found["PATH"] = os.pathsep.join(filter(None, (str(place / "bin"), environment.get("PATH"))))
@@ -56,8 +59,8 @@ def with_packages(place: Path, environment: Mapping[str, str]) -> dict[str, str]
 
 def _pip_install(wheels: list[Path], place: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input", "--no-cache-dir")
-    options = ("--quiet", "--no-index", "--no-warn-script-location", "--ignore-installed", "--prefix", str(place))
-    command = [*pip, "install", *options, *map(str, wheels)]
+    options = ("--quiet", "--no-index", "--no-compile", "--no-warn-script-location", "--ignore-installed")
+    command = [*pip, "install", *options, "--prefix", str(place), *map(str, wheels)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_WITHIN_S, check=False)
     except subprocess.TimeoutExpired as exc:
