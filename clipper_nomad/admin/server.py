@@ -67,8 +67,9 @@ class Server:
             frontends=FrontendCalls(self._settings.token),
             cluster=self._settings.cluster,
             toolkit=_toolkit_version(),
+            default_slo_policy=self._settings.default_slo_policy,
         )
-        app.add_routes(clipper_api.routes())
+        app.add_routes(clipper_api.routes(self._settings.default_slo_policy))
         app.add_routes(v1_api.routes())
         return app
 

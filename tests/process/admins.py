@@ -24,7 +24,9 @@ CLUSTER = "test"
 class AdminServer:
     """One admin process on a port of its own, which stays the same over restarts."""
 
-    def __init__(self, store: StoreServer, folder: Path, *, is_local: bool = True) -> None:
+    def __init__(self, store: StoreServer, folder: Path, *, is_local: bool = True, **more: str) -> None:
+        """`more` are environment variables without CLIPPER_: DEFAULT_SLO_POLICY="default"."""
+        self._more = {f"CLIPPER_{name}": value for name, value in more.items()}
         self._store = store
         self._folder = folder
         self._is_local = is_local
@@ -49,6 +51,7 @@ class AdminServer:
             "CLIPPER_ADMIN_ADDRESS": f"fd://{listener}",
             "CLIPPER_TOKEN_FILE": str(self.token_file),
             "CLIPPER_ADMIN_LOCAL": str(self._is_local).lower(),
+            **self._more,
         }
         self.process = _run("clipper_nomad.admin", settings, self.log, listener)
 
