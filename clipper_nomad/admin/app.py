@@ -17,7 +17,7 @@ from clipper_nomad.admin.frontends import FrontendCalls
 from clipper_nomad.admin.version_rules import let_go
 from clipper_nomad.state.commit import Commit
 from clipper_nomad.state.gathering import Propagation
-from clipper_nomad.state.records import Snapshot
+from clipper_nomad.state.records import SloPolicy, Snapshot
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 BODY_WITHIN_S = 30.0
@@ -31,6 +31,7 @@ class Services:
     frontends: FrontendCalls
     cluster: str
     toolkit: str
+    default_slo_policy: SloPolicy
 
 
 @dataclass(frozen=True, slots=True)

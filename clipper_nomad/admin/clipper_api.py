@@ -18,7 +18,7 @@ from clipper_nomad.admin.bodies import BadBody, Body
 from clipper_nomad.admin.catalog_rules import MAX_TEXT_BYTES, AddApp, Link, Refused, known_input_type
 from clipper_nomad.admin.version_rules import AddVersion, WhichVersion
 from clipper_nomad.state.commit import Commit
-from clipper_nomad.state.records import Snapshot
+from clipper_nomad.state.records import SloPolicy, Snapshot
 
 Rule = Callable[[Snapshot], Commit]
 Json = Any  # what json_response takes
@@ -28,9 +28,11 @@ ReplicaView = Callable[[list[views.Json]], Json]
 Answer = Callable[[web.Request, Body], Awaitable[web.Response]]
 
 
-def routes() -> list[web.RouteDef]:
-    """Return Clipper's routes."""
-    answers = {name: (_write(read), schema) for name, (read, schema) in _WRITES.items()}
+def routes(policy: SloPolicy) -> list[web.RouteDef]:
+    """Return Clipper's routes. `policy`: of the apps that are registered through them, which cannot say one."""
+    add_app: Callable[[Body], Rule] = partial(_add_app, policy=policy)
+    writes = {"add_app": (add_app, _ADD_APP_SCHEMA), **_WRITES}
+    answers = {name: (_write(read), schema) for name, (read, schema) in writes.items()}
     answers |= {name: (_read(read), schema) for name, (read, schema) in _READS.items()}
     answers |= {name: (_read_replicas(read), schema) for name, (read, schema) in _REPLICA_READS.items()}
     answers["get_state"] = (_read_text(_state), '{"app_name" := string, "uid" := int}')
@@ -93,12 +95,14 @@ def _read_replicas(read: Callable[[Body], ReplicaView]) -> Answer:
 # --- how bodies are read ---
 
 
-def _add_app(body: Body) -> Rule:
+def _add_app(body: Body, *, policy: SloPolicy) -> Rule:
     name = body.text("name")
     kind = known_input_type(body.text("input_type"))
     default_output = body.text("default_output", max_bytes=MAX_TEXT_BYTES)
     slo_micros = body.integer("latency_slo_micros")
-    request = AddApp(name=name, input_type=kind.word, default_output=default_output, slo_micros=slo_micros)
+    request = AddApp(
+        name=name, input_type=kind.word, default_output=default_output, slo_micros=slo_micros, slo_policy=policy
+    )
     return partial(catalog_rules.add_app, request=request)
 
 
@@ -202,10 +206,6 @@ _LINK_SCHEMA = '{"app_name" := string, "model_names" := [string]}'
 _VERBOSE_SCHEMA = '{"verbose" := bool}'
 
 _WRITES: Mapping[str, tuple[Callable[[Body], Rule], str]] = {
-    "add_app": (
-        _add_app,
-        _ADD_APP_SCHEMA,
-    ),
     "delete_app": (
         lambda body: partial(catalog_rules.delete_app, name=body.text("name")),
         '{"name" := string}',

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clipper_nomad.admin.catalog_rules import SLO_POLICIES
 from clipper_nomad.protocol.environment import Reader, file_url
+from clipper_nomad.state.records import SloPolicy
 
 _LISTEN = re.compile(r"fd://(?P<fd>\d+)\Z|(?P<host>[^/]+):(?P<port>\d{1,5})\Z")
 LAST_PORT = 65_535
@@ -43,6 +45,7 @@ class Settings:
     token: str = field(repr=False)
     is_local: bool
     bundles: BundleSettings
+    default_slo_policy: SloPolicy
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -67,6 +70,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             runtime_image=reader.text("CLIPPER_RUNTIME_IMAGE", ""),
             cache_volume=reader.text("CLIPPER_BUNDLE_CACHE_VOLUME", ""),
         ),
+        default_slo_policy=reader.parsed(
+            "CLIPPER_DEFAULT_SLO_POLICY", _read_policy, SLO_POLICIES["late"], f"one of {', '.join(SLO_POLICIES)}"
+        ),
     )
     if not settings.store_url:
         reader.refuse("neither CLIPPER_STORE_URL nor CLIPPER_STORE_URL_FILE is set; expected one")
@@ -82,6 +88,12 @@ def parse_address(text: str) -> ListenAddress:
     if found["fd"] is not None:
         return ListenAddress(int(found["fd"]), "", 0)
     return ListenAddress(None, found["host"].strip("[]"), int(found["port"]))
+
+
+def _read_policy(word: str) -> SloPolicy:
+    if word not in SLO_POLICIES:
+        raise ValueError(word)
+    return SLO_POLICIES[word]
 
 
 def _read_token(path: str) -> str:

@@ -68,11 +68,12 @@ class Server:
             frontends=FrontendCalls(self._settings.token),
             cluster=self._settings.cluster,
             toolkit=_toolkit_version(),
+            default_slo_policy=self._settings.default_slo_policy,
         )
         bundles = self._settings.bundles
         store = None if bundles.folder is None else BundleStore(bundles.folder, max_bytes=bundles.max_bytes)
         app[BUNDLES] = Bundles(bundles, store)
-        app.add_routes(clipper_api.routes())
+        app.add_routes(clipper_api.routes(self._settings.default_slo_policy))
         app.add_routes(bundle_api.routes())
         app.add_routes(v1_api.routes())
         return app

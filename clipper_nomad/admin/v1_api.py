@@ -106,7 +106,7 @@ async def _add_app(request: web.Request) -> web.Response:
         input_type=body.text("input_type"),
         default_output=body.text("default_output", max_bytes=MAX_TEXT_BYTES),
         slo_micros=body.integer("latency_slo_micros"),
-        slo_policy=body.text("slo_policy", "late"),
+        slo_policy=body.text("slo_policy", request.app[SERVICES].default_slo_policy),
         timeout_micros=body.optional_integer("timeout_micros", most=catalog_rules.MAX_TIMEOUT_MICROS),
     )
     return _written(await write(request, partial(catalog_rules.add_app, request=app)))

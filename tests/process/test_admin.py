@@ -290,8 +290,17 @@ def test_an_unexpected_error_is_told_by_an_id_that_is_in_the_log(admin: AdminSer
     [
         ({}, ["neither CLIPPER_STORE_URL nor CLIPPER_STORE_URL_FILE is set", "CLIPPER_TOKEN_FILE is not set"]),
         (
-            {"CLIPPER_STORE_URL": "redis://s", "CLIPPER_TOKEN_FILE": "/nowhere", "CLIPPER_ADMIN_ADDRESS": "1338"},
-            ["CLIPPER_TOKEN_FILE is '/nowhere'", "CLIPPER_ADMIN_ADDRESS is '1338'; expected host:port or fd://N"],
+            {
+                "CLIPPER_STORE_URL": "redis://s",
+                "CLIPPER_TOKEN_FILE": "/nowhere",
+                "CLIPPER_ADMIN_ADDRESS": "1338",
+                "CLIPPER_DEFAULT_SLO_POLICY": "never",
+            },
+            [
+                "CLIPPER_TOKEN_FILE is '/nowhere'",
+                "CLIPPER_ADMIN_ADDRESS is '1338'; expected host:port or fd://N",
+                "CLIPPER_DEFAULT_SLO_POLICY is 'never'; expected one of late, default, error",
+            ],
         ),
     ],
 )

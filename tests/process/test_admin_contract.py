@@ -261,6 +261,22 @@ def test_a_word_that_is_no_input_type_is_refused(admin: AdminServer, add: tuple[
     assert (answer.status_code, answer.text.partition(";")[0]) == (400, f"unknown input type '{word}'")
 
 
+def test_code_written_for_clipper_gets_the_policy_that_the_service_is_told(
+    one_store_server: StoreServer, tmp_path: Path
+) -> None:
+    admin = AdminServer(one_store_server, tmp_path, DEFAULT_SLO_POLICY="default")
+    try:
+        admin.start()
+        admin.post("/admin/add_app", APP)
+        admin.post("/admin/v1/apps", {**APP, "name": "b"})
+        admin.post("/admin/v1/apps", {**APP, "name": "c", "slo_policy": "error"})
+        policies = {app["name"]: app["slo_policy"] for app in admin.client().catalog()["apps"]}
+    finally:
+        admin.close()
+
+    assert policies == {"a": "default", "b": "default", "c": "error"}
+
+
 def test_replies_are_declared_as_what_they_are(admin: AdminServer) -> None:
     granted_text, refused_text = admin.post("/admin/add_app", APP), admin.post("/admin/add_app", APP)
     shown = admin.post("/admin/get_application", {"name": "a"})

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+import clipper_nomad
 from clipper_nomad import ClipperConnection, ClipperException, LocalContainerManager
 from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE
 from clipper_nomad.deployers.packing import packed
@@ -288,6 +289,23 @@ def test_all_containers_are_stopped_and_all_models_unregistered(clipper: Clipper
 
     assert (clipper.get_all_models(), clipper.get_all_model_replicas()) == ([], [])
     assert (replicas_of(clipper, "m"), clipper.get_linked_models("m")) == ([], ["m"])
+
+
+def test_code_written_for_clipper_gets_clipper_s_policy_where_the_stack_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPPER_DEFAULT_SLO_POLICY", "default")
+    clipper = clipper_nomad.local(home=tmp_path, port=0)
+    try:
+        clipper.register_application("a", "doubles", "-1.0", 50_000)
+        clipper.register_model("m", 1, "doubles")
+        clipper.link_model_to_app("a", "m")
+        prediction = clipper.predict("a", [1.0])
+    finally:
+        clipper.stop_all()
+
+    assert (prediction.output, prediction.default) == (-1.0, True)
+    assert prediction.latency_ms < 5000  # not the 10 s that policy `late` waits for a replica
 
 
 # --- looking at the whole ---
