@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,7 +76,9 @@ class RouterSocket(ABC):
         if address.startswith("ipc://"):
             _remove_stale(Path(address.removeprefix("ipc://")))
         if address.startswith("fd://"):
-            socket.set(zmq.USE_FD, int(address.removeprefix("fd://")))
+            descriptor = int(address.removeprefix("fd://"))
+            os.set_blocking(descriptor, False)  # others may share it, and be quicker to accept
+            socket.set(zmq.USE_FD, descriptor)
             address = "tcp://127.0.0.1:*"  # libzmq wants one, and does not look at it
         try:
             socket.bind(address)
