@@ -93,6 +93,10 @@ class RouterSocket(ABC):
     # ---- what a subclass does --------------------------------------------------------------------------------------
 
     @abstractmethod
+    def _take_start(self, routing_id: bytes, descriptor: int) -> None:
+        """There is a new connection, with this file descriptor; its first message follows."""
+
+    @abstractmethod
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
         """Take a message. Must not raise: the rest would stay unread, and no wake-up would follow."""
 
@@ -198,6 +202,7 @@ class RouterSocket(ABC):
                 self._connection_of[descriptor] = routing_id
                 if key:
                     self._key_of[routing_id] = key
+                self._take_start(routing_id, descriptor)
             self._take(routing_id, frames)
 
     def _on_monitor(self) -> None:

@@ -350,6 +350,18 @@ def test_who_breaks_the_protocol_too_often_is_not_listened_to_any_more() -> None
     assert world.frontend.serving.process_counters.protocol_errors == MAX_BAD_MESSAGES
 
 
+def test_who_is_shut_out_is_heard_again_on_another_connection_only() -> None:
+    world = rig()
+    world.peers.shut_out(b"stranger")
+    world.say(b"stranger", rpc3.encode_heartbeat())
+    world.introduce(b"stranger")
+    assert (world.sent, world.ready()) == ([], [])
+
+    with world.frontend.loop.running():
+        world.peers.on_end(b"stranger")
+    assert world.beat(b"stranger") == ASKED
+
+
 def test_a_container_cannot_become_another_on_one_connection() -> None:
     world = rig(V1, identity_version("2"))
     world.beat()
