@@ -158,6 +158,9 @@ class ContainerManager(Protocol):
     def get_metric_addr(self) -> str:
         """Return where GET /metrics answers in Prometheus' text format."""
 
+    def get_rpc_addr(self) -> str:
+        """Return where model containers of Clipper's RPC version 3 dial. Raises: ClipperException: it is not served."""
+
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries."""
 

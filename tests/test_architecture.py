@@ -104,7 +104,7 @@ CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj",
 
 # Policy takes `now` and holds no I/O. In the frontend that is every file but these.
 FRONTEND_IO = words(
-    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict legacy_router mesh metrics"
+    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict legacy_router loopback mesh metrics"
     " peer_links router router_socket server serving shared_listener"
 )
 CLOCK_READS = words(

@@ -477,6 +477,15 @@ class NomadContainerManager:
         """Return "host:port" where Prometheus finds /metrics, of one query frontend; "" while none is healthy."""
         return self.get_query_addr()
 
+    def get_rpc_addr(self) -> str:
+        """Refuse: no frontend here has a port for it. Raises: ClipperException."""
+        raise ClipperException(
+            f"The query frontends of cluster {self.cluster_name!r} do not serve Clipper's RPC version 3: it knows neither "
+            "encryption nor who calls, so on Nomad it is off.",
+            hint="Deploy the model's function, for which replicas of ours are started; or serve its container beside a "
+            "local stack, at LocalContainerManager.get_rpc_addr().",
+        )
+
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""
         return self._connected.admin_token

@@ -155,8 +155,9 @@ class VersionStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackStatus:
-    """The whole stack. Addresses are "host:port". `state`: "starting", "up" or "stopping". `note`: what its user
-    should know about the start."""
+    """The whole stack. Addresses are "host:port", `rpc_addr` that of RPC version 3 if it is served. `state`: "starting",
+    "up" or "stopping". `note`: what its user should know about the start.
+    """
 
     cluster: str
     toolkit: str
@@ -172,6 +173,7 @@ class StackStatus:
     owners: tuple[int, ...]
     parts: tuple[PartStatus, ...]
     versions: tuple[VersionStatus, ...]
+    rpc_addr: str | None = None
 
 
 Request = Attach | Detach | Status | Deploy | Scale | StopModels | Forget | AskFailure | Keep | Stop

@@ -52,7 +52,9 @@ class LocalContainerManager:
     `port`: the predict port; without it 9999, or the next that is free; 0 for any. `frontends`: query frontend
     processes, which share the port; without it as many as run, and 1 in a stack that is started. `keep`: the stack runs
     on after this process ended, and keeps its data when it is stopped. `home`: a directory for everything, instead of
-    CLIPPER_HOME or the places of the XDG rules. `programs`: what is run for each part, instead of this package's.
+    CLIPPER_HOME or the places of the XDG rules. `legacy_rpc`: a stack that is started lets containers of Clipper's RPC
+    version 3 in, on a loopback port that `get_rpc_addr` tells. `programs`: what is run for each part, instead of this
+    package's.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class LocalContainerManager:
         *,
         keep: bool = False,
         home: str | os.PathLike[str] | None = None,
+        legacy_rpc: bool = True,
         programs: Programs | None = None,
     ) -> None:
         _check_frontends("frontends", frontends)
@@ -74,6 +77,7 @@ class LocalContainerManager:
         self._port = port
         self._frontends = frontends
         self._keep = keep
+        self._legacy_rpc = legacy_rpc
         self._programs = programs or Programs()
         self._place = find_place(
             cluster_name,
@@ -125,6 +129,7 @@ class LocalContainerManager:
             frontends=frontends,
             keep=self._keep,
             owner=None if self._keep else os.getpid(),
+            legacy_rpc=self._legacy_rpc,
             programs=self._programs,
         )
         self._attached(*start_or_attach(self._place, settings, frontends=frontends if is_named else None))
@@ -308,6 +313,18 @@ class LocalContainerManager:
     def get_metric_addr(self) -> str:
         """Return where Prometheus finds metrics: the query frontends' own address, at /metrics."""
         return self.get_query_addr()
+
+    def get_rpc_addr(self) -> str:
+        """Return where model containers of Clipper's RPC version 3 dial. Raises: ClipperException: the stack has no such
+        port.
+        """
+        address = self._connected.rpc_addr
+        if address is None:
+            raise ClipperException(
+                f"The local stack of cluster {self.cluster_name!r} was started without RPC version 3.",
+                hint="Stop it, and start it with LocalContainerManager(legacy_rpc=True).",
+            )
+        return address
 
     def get_admin_token(self) -> str:
         """Return the token that every call of the admin service carries. Raises: StackError: the stack has ended."""

@@ -60,7 +60,8 @@ class StackSettings:
     """What a supervisor is started with: its one argument, as JSON.
 
     `port`: the public one; None for the default or the next free, 0 for any. `owner`: a pid, None for a stack that
-    nobody owns. `keep`: run on without owners, and keep the data over a stop.
+    nobody owns. `keep`: run on without owners, and keep the data over a stop. `legacy_rpc`: let containers of Clipper's
+    RPC version 3 in.
     """
 
     cluster: str
@@ -71,6 +72,7 @@ class StackSettings:
     frontends: int
     keep: bool
     owner: int | None
+    legacy_rpc: bool = True
     programs: Programs = field(default_factory=Programs)
 
     @property
@@ -129,14 +131,17 @@ class PartTable:
         }
         return self._part("admin", "admin", self._settings.programs.admin, settings, inherit=(listener,))
 
-    def frontend(self, index: int, listener: int) -> Part:
-        """Return a query frontend, which dials the others: the public socket is shared, all else is its own."""
+    def frontend(self, index: int, listener: int, legacy: int | None = None) -> Part:
+        """Return a query frontend, which dials the others: the public socket is shared, and `legacy` for RPC version 3;
+        all else is its own.
+        """
         frontends = self._settings.frontends
         rpc, internal = self._place.rpc_socket(index), self._place.frontend_socket(index)
         settings = {
             "CLIPPER_FRONTEND_ID": f"frontend-{index}",
             "CLIPPER_HTTP_ADDRESS": f"fd://{listener}",
             "CLIPPER_RPC_ADDRESS": self._rpc_address(index),
+            "CLIPPER_LEGACY_RPC_ADDRESS": f"fd://{legacy}" if legacy is not None else "",
             "CLIPPER_INTERNAL_ADDRESS": f"unix://{internal}",
             "CLIPPER_STORE_URL": self._store_url,
             "CLIPPER_MIRROR_PATH": str(self._place.mirrors / f"frontend-{index}.json"),
@@ -145,7 +150,8 @@ class PartTable:
             "CLIPPER_HTTP_SHARE": f"{self._place.shares}:{index}" if frontends > 1 else "",
         }
         argv = self._settings.programs.frontend
-        return self._part(f"frontend-{index}", "frontend", argv, settings, inherit=(listener,), makes=(rpc, internal))
+        inherit = (listener,) if legacy is None else (listener, legacy)
+        return self._part(f"frontend-{index}", "frontend", argv, settings, inherit=inherit, makes=(rpc, internal))
 
     def replica(self, replica: str, wanted: WantedVersion) -> Part:
         """Return a model replica that dials every frontend."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from clipper_nomad.errors import StackError
 
 DEFAULT_PORT = 9999
+DEFAULT_LEGACY_RPC_PORT = 7001  # 7000 is Clipper's own
 PORTS_TRIED = 100
 BACKLOG = 4096  # a frontend that restarts finds its clients waiting, not refused
 _LOOPBACK = "127.0.0.1"
@@ -49,16 +50,28 @@ def bind_public(port: int | None) -> PublicPort:
                 hint="Name another port, leave it out to take the next free one, or stop what holds it.",
             )
         return PublicPort(socket=listener)
-    for candidate in range(DEFAULT_PORT, DEFAULT_PORT + PORTS_TRIED):
+    listener = _next_free(DEFAULT_PORT, hint="Name a free port.")
+    note = None
+    candidate = listener.getsockname()[1]
+    if candidate != DEFAULT_PORT:
+        note = f"Port {DEFAULT_PORT} is taken{_holder_words(DEFAULT_PORT)}; using port {candidate}."
+    return PublicPort(socket=listener, note=note)
+
+
+def bind_legacy_rpc() -> PublicPort:
+    """Listen where containers of Clipper's RPC version 3 dial: on 7001 or, if that is taken, the next that is free.
+
+    Raises: StackError: a hundred ports in a row are taken.
+    """
+    return PublicPort(socket=_next_free(DEFAULT_LEGACY_RPC_PORT, hint="Free one, or start with legacy_rpc=False."))
+
+
+def _next_free(port: int, *, hint: str) -> socket.socket:
+    for candidate in range(port, port + PORTS_TRIED):
         listener = _listen(candidate)
         if listener is not None:
-            note = None
-            if candidate != DEFAULT_PORT:
-                note = f"Port {DEFAULT_PORT} is taken{_holder_words(DEFAULT_PORT)}; using port {candidate}."
-            return PublicPort(socket=listener, note=note)
-    raise StackError(
-        f"The ports {DEFAULT_PORT} to {DEFAULT_PORT + PORTS_TRIED - 1} are all taken.", hint="Name a free port."
-    )
+            return listener
+    raise StackError(f"The ports {port} to {port + PORTS_TRIED - 1} are all taken.", hint=hint)
 
 
 def bind_any() -> socket.socket:

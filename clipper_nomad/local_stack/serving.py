@@ -50,6 +50,7 @@ class Serving:
         stack: Stack,
         pid: int,
         addresses: tuple[str, str],
+        rpc_addr: str | None,
         note: str | None,
         stop: Callable[[Patience], None],
     ) -> None:
@@ -61,6 +62,7 @@ class Serving:
         self._stack = stack
         self._pid = pid
         self._addresses = addresses
+        self._rpc_addr = rpc_addr
         self._note = note
         self._stop = stop
         self._started = loop.now()
@@ -226,4 +228,5 @@ class Serving:
             owners=self.owners.pids,
             parts=self._stack.part_statuses(),
             versions=self._stack.replicas.versions(),
+            rpc_addr=self._rpc_addr,
         )

@@ -50,6 +50,7 @@ class Sockets:
     public: int
     admin: int
     admin_port: int
+    legacy: int | None = None
 
 
 class Stack:
@@ -75,7 +76,9 @@ class Stack:
         self._sockets = sockets
         self._store = self._keeper(parts.store(store))
         self._admin = self._keeper(parts.admin(sockets.admin))
-        self._frontends = [self._keeper(parts.frontend(index, sockets.public)) for index in range(settings.frontends)]
+        self._frontends = [
+            self._keeper(parts.frontend(index, sockets.public, sockets.legacy)) for index in range(settings.frontends)
+        ]
         self.replicas = Replicas(state, place=settings.place, parts=parts, make_keeper=self._keeper)
 
     def start(self, up: Callback) -> None:

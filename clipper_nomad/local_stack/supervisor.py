@@ -33,7 +33,7 @@ from clipper_nomad.local_stack.lock import Lock
 from clipper_nomad.local_stack.logs import open_log
 from clipper_nomad.local_stack.parts import PartTable, StackSettings
 from clipper_nomad.local_stack.place import Place, make_place
-from clipper_nomad.local_stack.ports import bind_any, bind_public
+from clipper_nomad.local_stack.ports import bind_any, bind_legacy_rpc, bind_public
 from clipper_nomad.local_stack.serving import Serving
 from clipper_nomad.local_stack.stack import AT_ONCE, GRACEFUL, QUICK, Patience, Sockets, Stack
 from clipper_nomad.local_stack.store_binary import find_store_binary
@@ -74,6 +74,7 @@ class Supervisor:
         lock.tell(place.runtime)
         public = bind_public(settings.port)
         admin = bind_any()
+        legacy = bind_legacy_rpc() if settings.legacy_rpc else None
         store = settings.programs.store or (find_store_binary(os.environ),)
         state = _open_data(place, keep=settings.keep)  # after what may fail: of such a first start nothing is kept
         _write_token(place)
@@ -83,14 +84,19 @@ class Supervisor:
         self._settings = settings
         self._loop = EventLoop()
         admin_port: int = admin.getsockname()[1]
-        self._sockets = (public.socket, admin)  # open as long as this process
+        self._sockets = (public, admin, legacy)  # open as long as this process
         self._stack = Stack(
             settings,
             parts=PartTable(settings, environ=os.environ),
             loop=self._loop,
             state=state,
             store=store,
-            sockets=Sockets(public=public.socket.fileno(), admin=admin.fileno(), admin_port=admin_port),
+            sockets=Sockets(
+                public=public.socket.fileno(),
+                admin=admin.fileno(),
+                admin_port=admin_port,
+                legacy=legacy.socket.fileno() if legacy is not None else None,
+            ),
             groups=self._janitor.tell,
             failed=self._part_failed,
         )
@@ -100,6 +106,7 @@ class Supervisor:
             stack=self._stack,
             pid=os.getpid(),
             addresses=(public.address, f"127.0.0.1:{admin_port}"),
+            rpc_addr=legacy.address if legacy is not None else None,
             note=public.note,
             stop=self._stop,
         )

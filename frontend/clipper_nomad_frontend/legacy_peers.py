@@ -106,6 +106,11 @@ class LegacyPeers:
             self.on_torn(exc)
             self._lose(peer, "it sent what is not of the protocol")
 
+    def shut_out(self, routing_id: bytes) -> None:
+        """Listen to nothing that is said on this new connection."""
+        peer = self._peers[routing_id] = Peer(routing_id)
+        peer.bad = MAX_BAD_MESSAGES
+
     def on_end(self, routing_id: bytes) -> None:
         """A connection has ended."""
         peer = self._peers.pop(routing_id, None)

@@ -15,6 +15,7 @@ import zmq
 from clipper_nomad.protocol import rpc3
 from clipper_nomad.protocol.wire import WireError
 from clipper_nomad_frontend.legacy_peers import LegacyPeers
+from clipper_nomad_frontend.loopback import is_stranger
 from clipper_nomad_frontend.router_socket import RouterSocket
 from clipper_nomad_frontend.serving import Serving
 
@@ -54,6 +55,11 @@ class LegacyRouter(RouterSocket):
     def _check(self) -> None:
         self._checking = self._loop.call_later(CHECK_EVERY_S, self._check)
         self.peers.check()
+
+    def _take_start(self, routing_id: bytes, descriptor: int) -> None:
+        if is_stranger(descriptor):
+            log.warning("a container of another user of this machine is not listened to")
+            self.peers.shut_out(routing_id)
 
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
         try:

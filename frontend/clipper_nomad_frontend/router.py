@@ -164,6 +164,9 @@ class Router(RouterSocket):
         else:
             self._listener.on_hello(routing_id, hello)
 
+    def _take_start(self, routing_id: bytes, descriptor: int) -> None:
+        """Whoever comes says who it is."""
+
     def _take_end(self, routing_id: bytes) -> None:
         self._bad.pop(routing_id, None)
         self._listener.on_disconnect(routing_id)

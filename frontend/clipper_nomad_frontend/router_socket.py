@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,7 +76,9 @@ class RouterSocket(ABC):
         if address.startswith("ipc://"):
             _remove_stale(Path(address.removeprefix("ipc://")))
         if address.startswith("fd://"):
-            socket.set(zmq.USE_FD, int(address.removeprefix("fd://")))
+            descriptor = int(address.removeprefix("fd://"))
+            os.set_blocking(descriptor, False)  # others may share it, and be quicker to accept
+            socket.set(zmq.USE_FD, descriptor)
             address = "tcp://127.0.0.1:*"  # libzmq wants one, and does not look at it
         try:
             socket.bind(address)
@@ -88,6 +91,10 @@ class RouterSocket(ABC):
         self._on_monitor()
 
     # ---- what a subclass does --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _take_start(self, routing_id: bytes, descriptor: int) -> None:
+        """There is a new connection, with this file descriptor; its first message follows."""
 
     @abstractmethod
     def _take(self, routing_id: bytes, frames: list[bytes]) -> None:
@@ -195,6 +202,7 @@ class RouterSocket(ABC):
                 self._connection_of[descriptor] = routing_id
                 if key:
                     self._key_of[routing_id] = key
+                self._take_start(routing_id, descriptor)
             self._take(routing_id, frames)
 
     def _on_monitor(self) -> None:

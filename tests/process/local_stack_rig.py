@@ -84,9 +84,13 @@ class Home:
         self._programs = programs
         self._owners: list[Owner] = []
 
-    def manager(self, *, port: int | None = 0, frontends: int | None = None, keep: bool = False) -> LocalContainerManager:
+    def manager(
+        self, *, port: int | None = 0, frontends: int | None = None, keep: bool = False, legacy_rpc: bool = True
+    ) -> LocalContainerManager:
         """A manager in this process, usually with stand-ins for all parts but the store."""
-        return LocalContainerManager(port=port, frontends=frontends, keep=keep, home=self.path, programs=self._programs)
+        return LocalContainerManager(
+            port=port, frontends=frontends, keep=keep, home=self.path, legacy_rpc=legacy_rpc, programs=self._programs
+        )
 
     def owner(self, *words: str, keep: bool = False, port: int | None = 0, frontends: int | None = None) -> Owner:
         """Start an owner in a process of its own; it is up when its `up` returns."""
