@@ -9,5 +9,6 @@ endpoints.py      where Nomad and Consul are, and how they want to be spoken to 
 nomad_api.py      the only file that speaks to Nomad      consul_api.py   the only file that speaks to Consul
 discovery.py      the only file that asks DNS             routes.py       Fabio's listeners and routes
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
+telling.py        what a notebook's cell shows of it meanwhile
 manager.py        NomadContainerManager: all of it behind the interface that every place has
 """

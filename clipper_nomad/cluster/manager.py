@@ -18,7 +18,6 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
@@ -41,13 +40,13 @@ from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_s
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather
 from clipper_nomad.cluster.rollout.explain import explain
-from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
+from clipper_nomad.cluster.telling import CellTelling
 from clipper_nomad.container_manager import Failure
 from clipper_nomad.errors import ClipperException, ServiceNotFound, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
@@ -62,7 +61,6 @@ REACH_WITHIN_S = 1.0  # an address of Consul's that a laptop cannot reach is not
 FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
 LOG_BYTES = 64 * 1024 * 1024
 CONSUL_NAME = ".service.consul"
-LINE_WIDTH = 80
 
 
 class NomadContainerManager:
@@ -152,10 +150,9 @@ class NomadContainerManager:
             encrypted=encrypted,
         )
         registry = environ.get("CLIPPER_REGISTRY", "") if registry is None else registry
-        self._images = images or ImageSet(
-            registry=registry, base=base_image, network=build_network, progress=self._show_image
-        )
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show)
+        telling = CellTelling(self.names)
+        self._images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=telling.image)
+        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or telling.rollout)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
     @property
@@ -400,13 +397,6 @@ class NomadContainerManager:
         if self._known is None:
             raise UnconnectedException
         return self._known
-
-    def _show(self, event: RolloutEvent) -> None:
-        show(event.job_id.removeprefix(f"{self.names.prefix}-"), rollout_line(event))
-
-    def _show_image(self, image: str, line: str) -> None:
-        name = image.partition("@")[0].rpartition("/")[2].rpartition(":")[0].removeprefix(f"{self.cluster_name}-")
-        show(f"image {name}", " ".join(line.split())[:LINE_WIDTH])
 
     def _stubs(self) -> list[JobStub]:
         return [read_stub(entry) for entry in self.nomad.jobs()]

@@ -61,6 +61,8 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
+    if path_prefix:  # so that a URL is ready, or not, through a load balancer that strips the prefix and past it alike
+        app.router.add_get(path_prefix + "/health/ready", _ready)
     return app
 
 
