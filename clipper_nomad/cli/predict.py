@@ -71,6 +71,8 @@ def predict(
             "reply": reply.body,
         }
     )
+    if any("output" not in part for part in reply.parts):  # of a batch: the others are answered
+        raise typer.Exit(1)
 
 
 def request_body(text: str) -> bytes:

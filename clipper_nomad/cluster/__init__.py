@@ -13,5 +13,6 @@ log_files.py      the logs of a cluster's tasks, as files
 own_fabio.py      a Fabio of the cluster's own, where there is none
 at_once.py        several jobs at the same time, and Ctrl-C meanwhile
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
+telling.py        what a notebook's cell shows of it meanwhile
 manager.py        NomadContainerManager: all of it behind the interface that every place has
 """

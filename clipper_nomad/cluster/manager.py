@@ -16,7 +16,6 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.addresses import Addresses
 from clipper_nomad.cluster.at_once import at_once
 from clipper_nomad.cluster.consul_api import ConsulApi
@@ -45,12 +44,12 @@ from clipper_nomad.cluster.publishing import Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.evidence import gather, view_of
 from clipper_nomad.cluster.rollout.explain import explain
-from clipper_nomad.cluster.rollout.lines import rollout_line
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
+from clipper_nomad.cluster.telling import CellTelling
 from clipper_nomad.container_manager import ClusterAdapter, Failure
 from clipper_nomad.errors import ClipperException, InvalidSetting, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
@@ -65,7 +64,6 @@ LOST_WITH_NODE = (
     "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
     " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
 )
-LINE_WIDTH = 80
 _PART_OF = {Kind.REDIS: "redis", Kind.ADMIN: "admin", Kind.FRONTEND: "frontend", Kind.FABIO: "fabio"}
 
 
@@ -156,7 +154,8 @@ class NomadContainerManager:
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
         self._parts = None if parts is None else checked_parts(parts)
         registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
-        images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=self._show_image)
+        telling = CellTelling(self.names)
+        images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=telling.image)
         user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
         password = registry_password or environ.get("CLIPPER_REGISTRY_PASSWORD")
         login = registry_login(images.registry, user=user, password=password)
@@ -199,7 +198,7 @@ class NomadContainerManager:
             token=self.get_admin_token,
         )
         self._halt = threading.Event()
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or self._show, halt=self._halt)
+        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or telling.rollout, halt=self._halt)
         self._looked: dict[str, tuple[float, Failure | None]] = {}
 
     @property
@@ -505,13 +504,6 @@ class NomadContainerManager:
         if self._known is None:
             raise UnconnectedException
         return self._known
-
-    def _show(self, event: RolloutEvent) -> None:
-        show(event.job_id.removeprefix(f"{self.names.prefix}-"), rollout_line(event))
-
-    def _show_image(self, image: str, line: str) -> None:
-        name = image.partition("@")[0].rpartition("/")[2].rpartition(":")[0].removeprefix(f"{self.cluster_name}-")
-        show(f"image {name}", " ".join(line.split())[:LINE_WIDTH])
 
     def _stubs(self) -> list[JobStub]:
         return [read_stub(entry) for entry in self.nomad.jobs()]

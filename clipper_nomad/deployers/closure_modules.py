@@ -20,6 +20,7 @@ from types import CodeType, ModuleType
 import cloudpickle
 
 OURS = frozenset({"clipper_nomad", "clipper_nomad_frontend", "clipper_nomad_runtime"})  # the runtime brings them itself
+_INSTALLED = frozenset({"site-packages", "dist-packages"})  # also another environment's, put on the path as uv does it
 _REGISTRY = threading.Lock()  # cloudpickle's list of such modules is one for the process
 
 
@@ -84,7 +85,7 @@ def _is_local(name: str, module: ModuleType, homes: tuple[Path, ...]) -> bool:
     if not isinstance(file, str):
         return False  # built in, or a namespace that holds only what it is a parent of
     place = Path(file).absolute()
-    return not any(place.is_relative_to(home) for home in homes)
+    return _INSTALLED.isdisjoint(place.parts) and not any(place.is_relative_to(home) for home in homes)
 
 
 def _installation_folders() -> tuple[Path, ...]:

@@ -73,6 +73,8 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
         app.router.add_post(prefix + PROBE_PATH, _with_token(_probe, refusal=web.HTTPNotFound))
         app.router.add_post(prefix + "/{app}/update", _update)
         app.router.add_post(prefix + "/{app}/update/", _update)
+    if path_prefix:  # so that a URL is ready, or not, through a load balancer that strips the prefix and past it alike
+        app.router.add_get(path_prefix + "/health/ready", _ready)
     return app
 
 

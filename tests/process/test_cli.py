@@ -201,6 +201,17 @@ def test_a_wrong_input_an_unknown_app_and_a_batch(user: User) -> None:
     assert batch.stdout.splitlines() == ["2.0", "4.0"]
 
 
+def test_a_batch_of_which_an_input_failed_is_a_failure_that_shows_the_others(user: User) -> None:
+    user.writes("fussy.py", "def root(inputs):\n    assert inputs.min() >= 0\n    return (inputs[:, 0] ** 0.5).tolist()\n")
+    user.types("deploy", "fussy.py:root", "--name", "fussy", "--sample", "[4.0]")
+
+    batch = user.types("predict", "fussy", '{"input_batch": [[9], [-1]]}', expect=1)
+
+    good, bad = batch.stdout.splitlines()
+    assert good == "3.0"
+    assert json.loads(bad)["status"] == 500
+
+
 def test_a_default_output_is_shown_as_one(user: User) -> None:
     connection = user.home.manager()
     connection.connect()

@@ -121,6 +121,7 @@ def test_a_half_closed_client_gets_its_answers(frontend: Frontend, client: Clien
     [
         ("GET", "/health", 200),
         ("GET", "/health/ready", 200),
+        ("GET", "/clipper/health/ready", 200),
         ("GET", "/metrics", 200),
         ("HEAD", "/health", 200),
         ("POST", "/nobody/predict", 404),

@@ -112,7 +112,8 @@ def test_people_see_jobs_and_what_is_wrong(capsys: pytest.CaptureFixture[str]) -
 
     said = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert said[0] == "✔ cluster 'b' is up on Nomad, for 60 s"
-    assert "clipper-b-query-frontend      2/2        3         2  –" in said
+    assert "job clipper-b-…  healthy  version  restarts  last error" in said
+    assert "query-frontend       2/2        3         2  –" in said
     assert said[-1].startswith("! apps and models cannot be shown")
 
 

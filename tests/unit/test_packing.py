@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from clipper_nomad.connection.inputs import Input
+from clipper_nomad.deployers.closure_modules import local_modules_by_value
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import BundleError
 from clipper_nomad.protocol.bundle import CLOSURE_NAME, Manifest, check_python, python_minor, read_manifest
@@ -115,6 +116,21 @@ def test_functions_of_a_file_beside_the_notebook_travel_along(beside_the_noteboo
 
     assert predict([1, 2]) == [2, 4]
     assert not {"my_model", "my_steps"} & manifest.packages.keys()
+
+
+def test_packages_of_another_environment_on_the_path_do_not_travel_along(beside_the_notebook: Path) -> None:
+    other = beside_the_notebook / "lib" / "site-packages"  # as uv puts one environment over another
+    other.mkdir(parents=True)
+    (other / "their_package.py").write_text("def f(x):\n    return x\n")
+    sys.path.insert(0, str(other))
+    importlib.invalidate_caches()
+    try:
+        importlib.import_module("their_package")
+        with local_modules_by_value() as names:
+            assert "their_package" not in names
+    finally:
+        sys.path.remove(str(other))
+        sys.modules.pop("their_package")
 
 
 def test_packing_leaves_cloudpickle_s_list_as_it_was(beside_the_notebook: Path) -> None:

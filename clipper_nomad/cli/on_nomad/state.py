@@ -168,9 +168,10 @@ def show_nomad(output: Output, found: Mapping[str, Any]) -> None:
     if found.get("routes"):
         output.detail("routes", ", ".join(found["routes"]))
     output.line()
+    prefix = f"{ClusterNames(found['cluster']).prefix}-"  # once: in 80 columns a model's version must be seen
     output.table(
-        ("job", "healthy", "version", "restarts", "last error"),
-        [_job_row(job) for job in found["jobs"]],
+        (f"job {prefix}…", "healthy", "version", "restarts", "last error"),
+        [_job_row(job, prefix) for job in found["jobs"]],
         right=frozenset({"healthy", "version", "restarts"}),
     )
     if found["versions"]:
@@ -303,12 +304,12 @@ def _job(state: JobState, labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _job_row(job: Mapping[str, Any]) -> Sequence[str | Text]:
+def _job_row(job: Mapping[str, Any], prefix: str) -> Sequence[str | Text]:
     from rich.text import Text
 
     is_well = job["healthy"] >= job["wanted"]
     return (
-        job["job"],
+        job["job"].removeprefix(prefix),
         Text(f"{job['healthy']}/{job['wanted']}", "green" if is_well else "yellow"),
         str(job["version"]),
         str(job["restarts"]),
