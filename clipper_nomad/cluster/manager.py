@@ -16,6 +16,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from clipper_nomad.cluster.consul_api import ConsulApi
@@ -32,6 +33,7 @@ from clipper_nomad.cluster.jobs.specs import (
     ExternalStore,
     HostStorage,
     JobSpec,
+    RedisJob,
     StoreOfCluster,
 )
 from clipper_nomad.cluster.names import ClusterNames
@@ -190,9 +192,9 @@ class NomadContainerManager:
         )
         self.check(specs)
         self._known = self._secrets.ensure(store_password=self._redis_password)
-        first, *others = specs  # the store, whose absence would only make the others wait for it
-        self._roll_out([first])
-        self._roll_out(others)
+        store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
+        self._roll_out(store)  # one that serves first: while it cannot be changed, the others stay as they are
+        self._roll_out([spec for spec in specs if spec not in store])
         self.connect()
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
@@ -415,11 +417,17 @@ class NomadContainerManager:
         return self.nomad.parse(hcl, whole=[spec.job_id, self.cluster_name]), hcl
 
     def _roll_out(self, specs: Sequence[JobSpec], *, deadline_s: float = UP_WITHIN_S) -> list[RolledOut]:
-        """Roll out jobs at once; raise the first failure when all have ended."""
+        """Roll out jobs at once; raise the first failure when all have ended. All give up if the store fails."""
+        no_store = Event()
 
         def run(spec: JobSpec) -> RolledOut:
             job, hcl = self._parsed(spec)
-            return self._rollout.run(job, deadline_s=deadline_s, source=hcl)
+            try:
+                return self._rollout.run(job, deadline_s=deadline_s, source=hcl, is_given_up=no_store.is_set)
+            except BaseException:
+                if isinstance(spec, RedisJob):
+                    no_store.set()
+                raise
 
         return _at_once(run, specs)
 

@@ -59,10 +59,19 @@ class Rollout:
         self._tell = progress
         self._room_patience_s = room_patience_s
 
-    def run(self, job: Json, *, deadline_s: float, source: str | None = None, promote: bool = True) -> RolledOut:
+    def run(
+        self,
+        job: Json,
+        *,
+        deadline_s: float,
+        source: str | None = None,
+        promote: bool = True,
+        is_given_up: Callable[[], bool] = bool,
+    ) -> RolledOut:
         """Register `job` unless it is registered just so, and return when it is healthy.
 
-        `source` is the HCL that Nomad's UI shows; `promote`: promote canaries once they are healthy.
+        `source` is the HCL that Nomad's UI shows; `promote`: promote canaries once they are healthy; `is_given_up`: asked
+        until then, whether to fail now, as something it needs has failed.
         Raises: RolloutFailed: it did not become healthy within `deadline_s`; what was there before is there again.
         NomadConflict: somebody else changed the job since. NomadRefused, NomadUnreachable."""
         started = time.monotonic()
@@ -87,6 +96,7 @@ class Rollout:
             modify_index=answer.job_modify_index,
             tell=self._tell,
             promote=promote,
+            is_given_up=is_given_up,
         )
         try:
             version = follow.find_version()
@@ -232,6 +242,7 @@ class Rollout:
             modify_index=int(now["JobModifyIndex"]),
             version=int(now["Version"]),
             promote=True,
+            is_given_up=bool,
             tell=_silent,
         )
         verdict = back.until_decided()
