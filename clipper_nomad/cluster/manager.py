@@ -33,6 +33,7 @@ from clipper_nomad.cluster.jobs.specs import (
     FabioJob,
     HostStorage,
     JobSpec,
+    RedisJob,
     StoreOfCluster,
 )
 from clipper_nomad.cluster.log_files import write_logs
@@ -240,13 +241,9 @@ class NomadContainerManager:
             self._roll_out(specs[:1])
             await_listeners(self.load_balancer, job=specs.pop(0).job_id)
         self._known = self._secrets.ensure(store_password=self._redis_password)
-        first, *others = specs  # the store, whose absence would only make the others wait for it
-        self._roll_out([first])
-        try:
-            self._roll_out(others)
-        except KeyboardInterrupt as exc:
-            exc.add_note(f"{first.job_id}: it is as it is wanted, and stays.")
-            raise
+        store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
+        self._roll_out(store)  # one that serves first: while it cannot be changed, the others stay as they are
+        self._roll_out([spec for spec in specs if spec not in store])
         self.connect()
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
@@ -521,11 +518,17 @@ class NomadContainerManager:
         return self.nomad.parse(hcl, whole=[spec.job_id, self.cluster_name]), hcl
 
     def _roll_out(self, specs: Sequence[JobSpec], *, deadline_s: float = UP_WITHIN_S) -> list[RolledOut]:
-        """Roll out jobs at once; raise the first failure when all have ended."""
+        """Roll out jobs at once; raise the first failure when all have ended. All give up if the store fails."""
+        no_store = threading.Event()
 
         def run(spec: JobSpec) -> RolledOut:
             job, hcl = self._parsed(spec)
-            return self._rollout.run(job, deadline_s=deadline_s, source=hcl)
+            try:
+                return self._rollout.run(job, deadline_s=deadline_s, source=hcl, is_given_up=no_store.is_set)
+            except BaseException:
+                if isinstance(spec, RedisJob):
+                    no_store.set()
+                raise
 
         return at_once(run, specs, halt=self._halt, done=lambda spec: f"{spec.job_id}: it is as it is wanted, and stays.")
 

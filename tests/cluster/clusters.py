@@ -49,10 +49,10 @@ class Cluster:
         """What each live frontend says of itself, by its name."""
         return {each["frontend"]: each for each in self.conn._admin.frontends().reports}  # noqa: SLF001
 
-    def ready_replicas(self, model: str = MODEL) -> int:
-        """How many ready replicas the frontends see, each frontend's counted by itself."""
+    def ready_replicas(self, version: str = "1") -> int:
+        """How many ready replicas of the model's version the frontends see, each frontend's counted by itself."""
         return sum(
-            each["state"] == "ready" and each["model"] == model
+            each["state"] == "ready" and (each["model"], each["version"]) == (MODEL, version)
             for report in self.reports().values()
             for each in report["replicas"]
         )

@@ -16,14 +16,13 @@ log = logging.getLogger(__name__)
 RATE_PER_S = 200.0
 BEFORE, AFTER = 1_000, 1_000  # queries that were answered before the change begins, and after it is done
 LONGEST_CHANGE_S = 300.0
-LATE_SENDS = 0.1  # of the queries, by 50 ms and more; the machine may have two cores, and runs all of the cluster
 
 
 @contextmanager
 def raw_queries(cluster: Cluster, *, least: int = 0) -> Iterator[SteadyLoad]:
-    """Run the load: `least` queries in all, BEFORE ere the block begins and AFTER when it has ended.
+    """Run the load: `least` queries in all, BEFORE of them before the block begins, AFTER of them after it has ended.
 
-    The caller judges its tally. Fails if the client itself did not keep its pace: then it is no open loop.
+    The caller judges its tally. What a busy machine sends late is counted, and its latency is from when it was due.
     """
     place = urlsplit(cluster.url)
     assert place.hostname
@@ -48,4 +47,4 @@ def raw_queries(cluster: Cluster, *, least: int = 0) -> Iterator[SteadyLoad]:
             load.stop()
     tally = load.tally
     log.info("%s\nslowest answer %.0f ms", tally.describe(), load.slowest_s * 1e3)
-    assert tally.late_sends <= LATE_SENDS * tally.queries, tally.describe()
+    assert tally.queries >= 0.8 * RATE_PER_S * tally.seconds, tally.describe()

@@ -16,6 +16,7 @@ import requests
 from clipper_nomad import ClipperConnection, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import Unchanged
 from clipper_nomad.deployers import python as python_deployer
+from clipper_nomad.errors import RolloutFailed
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.clusters import APP, MODEL, Cluster, deploy, running_cluster
 from tests.cluster.parts import redis_image
@@ -207,6 +208,23 @@ def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
     assert answers == [3.0, 6.0]
     assert cluster.ask(4.0)["output"] == 4.0
     assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-b-")]
+
+
+def test_a_store_that_cannot_start_ends_the_whole_up_and_nothing_is_left(rig: Rig, images: ImageSet) -> None:
+    manager = NomadContainerManager(
+        rig.nomad_url,
+        None,
+        None,
+        "d",
+        consul_address=rig.consul_url,
+        redis_image="127.0.0.1:1/no-such-redis:1",
+        images=images,
+    )
+
+    with pytest.raises(RolloutFailed, match="clipper-d-redis"):
+        ClipperConnection(manager).start_clipper()
+
+    assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-d-")]
 
 
 def test_a_second_cluster_on_the_same_tcp_port_is_refused_before_anything_is_registered(

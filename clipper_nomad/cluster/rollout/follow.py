@@ -34,6 +34,7 @@ class Follow:
     tell: Callable[[RolloutEvent], None]
     promote: bool
     halt: threading.Event = field(default_factory=threading.Event)
+    is_given_up: Callable[[], bool] = bool  # asked at each look: whether what it needs has failed
     version: int = -1
     view: View = View(evaluation=None, evaluations=(), deployment=None, allocations=())  # noqa: RUF009  # it is frozen
 
@@ -59,6 +60,8 @@ class Follow:
                 changed = False
             now = time.monotonic()
             verdict = self.policy.judge(self.view, now=now)
+            if self.is_given_up():
+                return Failed(reason="it was given up, because what it needs has failed")
             if isinstance(verdict, Healthy | Failed):
                 return verdict
             if isinstance(verdict, Promote):

@@ -129,6 +129,8 @@ class RolloutPolicy:
                 return Failed(reason="a newer version of the job replaced it", superseded=True)
             case {"ID": str() as deployment_id, "TaskGroups": dict() as groups} if _wants_promotion(list(groups.values())):
                 return Promote(deployment_id=deployment_id)
+            case {"Status": "running", "TaskGroups": dict() as groups} if groups and all(map(_is_whole, groups.values())):
+                return Healthy()  # Nomad's watcher says so too, a second later
         return None
 
     def _of_allocations(self, view: View, *, now: float) -> Failed | None:
@@ -187,6 +189,11 @@ def _wants_promotion(groups: Sequence[Json]) -> bool:
     return any(not group.get("Promoted") and not group.get("AutoPromote") for group in with_canaries) and all(
         int(group.get("HealthyAllocs") or 0) >= int(group["DesiredCanaries"]) for group in with_canaries
     )
+
+
+def _is_whole(group: Json) -> bool:
+    """Whether Nomad's clients found all healthy that the group wants, for min_healthy_time; after canaries more comes."""
+    return not group.get("DesiredCanaries") and int(group.get("HealthyAllocs") or 0) >= int(group["DesiredTotal"]) > 0
 
 
 def _is_healthy(allocation: Json) -> bool:

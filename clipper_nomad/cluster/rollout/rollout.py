@@ -73,10 +73,19 @@ class Rollout:
         self._room_patience_s = room_patience_s
         self._halt = halt or threading.Event()
 
-    def run(self, job: Json, *, deadline_s: float, source: str | None = None, promote: bool = True) -> RolledOut:
+    def run(
+        self,
+        job: Json,
+        *,
+        deadline_s: float,
+        source: str | None = None,
+        promote: bool = True,
+        is_given_up: Callable[[], bool] = bool,
+    ) -> RolledOut:
         """Register `job` unless it is registered just so, and return when it is healthy.
 
-        `source` is the HCL that Nomad's UI shows; `promote`: promote canaries once they are healthy.
+        `source` is the HCL that Nomad's UI shows; `promote`: promote canaries once they are healthy; `is_given_up`: asked
+        until then, whether to fail now, as something it needs has failed.
         Raises: RolloutFailed: it did not become healthy within `deadline_s`; what was there before is there again.
         NomadConflict: somebody else changed the job since. NomadRefused, NomadUnreachable."""
         started = time.monotonic()
@@ -108,6 +117,7 @@ class Rollout:
             tell=self._tell,
             promote=promote,
             halt=self._halt,
+            is_given_up=is_given_up,
         )
         try:
             version = follow.find_version()
@@ -288,6 +298,7 @@ class Rollout:
             modify_index=int(now["JobModifyIndex"]),
             version=int(now["Version"]),
             promote=True,
+            is_given_up=bool,
             tell=_silent,
         )
         verdict = back.until_decided()
