@@ -279,9 +279,9 @@ class NomadApi:
         now_at = int(answer.headers.get("X-Nomad-Index") or 0)
         return Seen(body=self._decoded(answer), index=now_at if now_at >= index else 0)
 
-    def _found(self, endpoint: str, *parts: str) -> Json | None:
+    def _found(self, endpoint: str, *parts: str, **how: Any) -> Json | None:  # arguments of _call
         try:
-            found: Json = self._json(endpoint, *parts)
+            found: Json = self._json(endpoint, *parts, **how)
         except NomadRefused as exc:
             if exc.status != 404:
                 raise

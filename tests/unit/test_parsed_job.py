@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from clipper_nomad.cluster.rollout.parsed_job import Json, changed_strings, checks_of, count_of, services_of, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import (
+    Json,
+    acts_of,
+    changed_strings,
+    checks_of,
+    count_of,
+    services_of,
+    with_counts_of,
+)
 
 CHECK = {"Name": "answers", "Type": "http"}
 JOB: Json = {
@@ -44,3 +52,10 @@ def test_a_stopped_job_has_no_count_to_keep() -> None:
 def test_services_of_consul_and_their_checks_are_listed() -> None:
     assert services_of(JOB) == ["s"]
     assert checks_of(JOB, "s") == [CHECK]
+
+
+def test_an_allocation_of_a_system_job_that_is_left_alone_is_not_placed_again() -> None:
+    plan = {"Annotations": {"DesiredTGUpdates": {"g": {"Place": 3, "Ignore": 2, "Stop": 0}}}}
+
+    assert acts_of({"Type": "system"}, plan) == {"Place": 1}
+    assert acts_of({"Type": "service"}, plan) == {"Place": 3}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from clipper_nomad.cluster.rollout.parsed_job import Json
+from clipper_nomad.cluster.rollout.parsed_job import Json, acts_of
 
 MOST_FIELDS = 6
 # Nomad's words for what happens to allocations, and ours
@@ -78,12 +78,7 @@ class JobChange:
 def job_change(job: Json, plan: Json, *, exists: bool, problem: str | None = None) -> JobChange:
     """Return what `plan`, Nomad's answer for `job`, comes to."""
     count = sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
-    updates = ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values()
-    acts: dict[str, int] = {}
-    for group in updates:
-        for act, number in group.items():
-            if act != "Ignore" and number:
-                acts[act] = acts.get(act, 0) + int(number)
+    acts = acts_of(job, plan)
     diff = plan.get("Diff") or {}
     is_same = diff.get("Type") == "None" and not acts
     change = Change.CREATE if not exists else Change.NONE if is_same else Change.UPDATE

@@ -68,6 +68,20 @@ def _services(job: Json) -> list[Json]:
     return [service for holder in holders for service in holder.get("Services") or ()]
 
 
+def acts_of(job: Json, plan: Json) -> dict[str, int]:
+    """Return what Nomad's plan for `job` would do to allocations: act → how many, without those that are left alone.
+
+    Of a system job each allocation that is left alone is planned a second time as one to place (seen on 1.11.3)."""
+    acts: dict[str, int] = {}
+    for group in ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values():
+        kept = int(group.get("Ignore") or 0) if job.get("Type") == "system" else 0
+        for act, number in group.items():
+            more = max(0, int(number or 0) - kept) if act == "Place" else int(number or 0)
+            if act != "Ignore" and more:
+                acts[act] = acts.get(act, 0) + more
+    return acts
+
+
 def count_of(job: Json) -> int:
     """Return how many allocations a job wants in all."""
     return sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())

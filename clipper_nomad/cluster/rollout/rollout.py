@@ -18,7 +18,7 @@ from clipper_nomad.cluster.rollout.events import BecameHealthy, Registered, Roll
 from clipper_nomad.cluster.rollout.evidence import gather, rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain, refusal
 from clipper_nomad.cluster.rollout.follow import LOOK_EVERY_S, PAUSE_S, Follow
-from clipper_nomad.cluster.rollout.parsed_job import Json, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, acts_of, with_counts_of
 from clipper_nomad.cluster.rollout.placement import may_pass
 from clipper_nomad.cluster.rollout.policy import ROOM_PATIENCE_S, Failed, RolloutPolicy
 from clipper_nomad.container_manager import Failure
@@ -156,7 +156,7 @@ class Rollout:
             plan = self._nomad.plan(asked)
             failed = plan.get("FailedTGAllocs") or {}
             if not failed:
-                return before is None or not _changes_nothing(plan)
+                return before is None or (plan.get("Diff") or {}).get("Type") != "None" or bool(acts_of(asked, plan))
             room = rooms(self._nomad)
             waited_s = time.monotonic() - started
             if not may_pass(failed, rooms=room) or waited_s >= min(self._room_patience_s, deadline_s):
@@ -317,9 +317,3 @@ def _version_before(before: Json | None) -> int | None:
     """Return the version that served before, None if none did."""
     served = before is not None and not before.get("Stop") and before.get("Status") != "dead"
     return int(before["Version"]) if before is not None and served else None
-
-
-def _changes_nothing(plan: Json) -> bool:
-    updates = ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values()
-    acts = [count for group in updates for act, count in group.items() if act != "Ignore" and count]
-    return (plan.get("Diff") or {}).get("Type") == "None" and not acts
