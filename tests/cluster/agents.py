@@ -71,8 +71,8 @@ def binary(name: str) -> str:
 
 
 @contextmanager
-def nomad_server(folder: Path) -> Iterator[NomadServer]:
-    """Run a server, which parses and validates jobs and runs none, until the block ends."""
+def nomad_server(folder: Path, *, has_acls: bool = False) -> Iterator[NomadServer]:
+    """Run a server, which parses and validates jobs and runs none, until the block ends. With ACLs nobody has a token."""
     ports = dict(zip(("http", "rpc", "serf"), free_ports(3), strict=True))
     settings = {
         "name": "server",
@@ -81,13 +81,15 @@ def nomad_server(folder: Path) -> Iterator[NomadServer]:
         "ports": ports,
         "advertise": dict.fromkeys(ports, "127.0.0.1"),
         "server": {"enabled": True, "bootstrap_expect": 1},
+        "acl": {"enabled": has_acls},
         "disable_update_check": True,
     }
     server = NomadServer(f"http://127.0.0.1:{ports['http']}", f"127.0.0.1:{ports['rpc']}")
     config = _written(folder / "server.json", settings)
     with _running([binary("nomad"), "agent", "-config", str(config)], folder / "server.log") as check:
         _wait_for(f"{server.address}/v1/status/leader", check)
-        server.prepare()
+        if not has_acls:
+            server.prepare()
         yield server
 
 
