@@ -83,7 +83,12 @@ class BundleError(ClipperException):
 
 
 class ImageError(ClipperException):
-    """An image could not be built, pushed or found; the message has the cause."""
+    """An image could not be built, pushed or found; the message has the cause.
+
+    `is_missing`: whoever was asked for it says that it is not there. Else nobody could say.
+    """
+
+    is_missing = False
 
 
 class DeployFailed(ClipperException):

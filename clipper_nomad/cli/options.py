@@ -113,6 +113,10 @@ class Shape:
             "--fabio-admin-port", min=1, max=65535, metavar="N", help="Of --with-fabio, on loopback.  [default: 9998]"
         ),
     ] = None
+    fabio_open_files: Annotated[
+        int | None,
+        typer.Option("--fabio-open-files", min=64, metavar="N", help="Of --with-fabio: its limit.  [default: 1048576]"),
+    ] = None
     datacenter: Annotated[
         list[str] | None, typer.Option("--datacenter", metavar="DC", help="Of Nomad; several times.  [default: dc1]")
     ] = None

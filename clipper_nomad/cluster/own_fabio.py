@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.blueprint import Blueprint
 from clipper_nomad.cluster.jobs.programs import Image
-from clipper_nomad.cluster.jobs.specs import JobSpec
+from clipper_nomad.cluster.jobs.specs import OPEN_FILES, JobSpec
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.errors import ClipperException, FabioUnreachable
 
@@ -21,12 +21,14 @@ CONNECT_WITHIN_S = 1.0
 class OwnFabio:
     """`image`: Fabio's, as fabiolb/fabio with a tag. `consul_address`: of the Consul agent on each client.
 
+    `open_files`: its limit, at most Docker's own on the clients; each model channel takes two.
     `has_consul_token`: Consul wants one, and it is item `consul_token` of the Variable nomad/jobs/clipper-<cluster>-fabio.
     """
 
     image: str
     consul_address: str = "127.0.0.1:8500"
     has_consul_token: bool = False
+    open_files: int = OPEN_FILES
 
 
 def own_fabio_job(own: OwnFabio | None, balancer: LoadBalancer | None, blueprint: Blueprint) -> list[JobSpec]:
@@ -40,6 +42,7 @@ def own_fabio_job(own: OwnFabio | None, balancer: LoadBalancer | None, blueprint
             tcp_port=balancer.tcp_proxy_port,
             admin_port=balancer.admin_port,
             consul_address=own.consul_address,
+            open_files=own.open_files,
             has_consul_token=own.has_consul_token,
         )
     ]

@@ -145,6 +145,8 @@ def failures(what: str, *, hint: str | None = None) -> Iterator[None]:
     try:
         yield
     except NotFound as exc:
-        raise ImageError(f"{what} failed: {exc.explanation or exc}", hint=hint) from exc
+        error = ImageError(f"{what} failed: {exc.explanation or exc}", hint=hint)
+        error.is_missing = True
+        raise error from exc
     except (DockerException, OSError) as exc:
         raise ImageError(f"{what} failed: {exc}", hint=hint) from exc

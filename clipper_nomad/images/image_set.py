@@ -107,9 +107,11 @@ class ImageSet:
         if self._registry:
             return self._images.resolved(reference)
         if self._images.part_of(str(reference)) is None:
-            raise ImageError(
+            error = ImageError(
                 f"There is no image {reference} on this Docker host.", hint="Build it: clipper-nomad images build"
             )
+            error.is_missing = True
+            raise error
         return reference
 
     def build_model(

@@ -249,3 +249,12 @@ def test_up_without_what_it_needs_says_so_and_registers_nothing(
     assert said in ended.stderr
     assert fix in ended.stderr
     assert operator.nomad.jobs() == []
+
+
+def test_doctor_says_that_a_token_is_not_taken_or_not_given(operator: Operator) -> None:
+    unknown = operator.having(NOMAD_TOKEN=UNKNOWN).types("doctor", "--json", expect=1).document["checks"][0]
+    none = operator.having(NOMAD_TOKEN="").types("doctor", "--json", expect=1).document["checks"][0]
+
+    assert (unknown["area"], unknown["level"]) == (none["area"], none["level"]) == ("Nomad", "problem")
+    assert "NOMAD_TOKEN" in unknown["fix"]
+    assert "wants a token, and NOMAD_TOKEN is not set" in none["text"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from clipper_nomad.cluster.rollout.parsed_job import (
     Json,
+    acts_of,
     changed_strings,
     checks_of,
     count_of,
-    planned_acts,
     services_of,
     with_counts_of,
 )
@@ -57,8 +57,15 @@ def test_services_of_consul_and_their_checks_are_listed() -> None:
 def test_an_update_in_place_of_the_same_text_is_no_change_and_any_other_act_is() -> None:
     acts = {"g": {"Ignore": 1, "InPlaceUpdate": 2, "Place": 0}, "h": {"Place": 1}}
 
-    same = planned_acts({"Diff": {"Type": "None"}, "Annotations": {"DesiredTGUpdates": acts}})
-    edited = planned_acts({"Diff": {"Type": "Edited"}, "Annotations": {"DesiredTGUpdates": acts}})
+    same = acts_of({"Type": "service"}, {"Diff": {"Type": "None"}, "Annotations": {"DesiredTGUpdates": acts}})
+    edited = acts_of({"Type": "service"}, {"Diff": {"Type": "Edited"}, "Annotations": {"DesiredTGUpdates": acts}})
 
     assert same == {"Place": 1}
     assert edited == {"InPlaceUpdate": 2, "Place": 1}
+
+
+def test_an_allocation_of_a_system_job_that_is_left_alone_is_not_placed_again() -> None:
+    plan = {"Annotations": {"DesiredTGUpdates": {"g": {"Place": 3, "Ignore": 2, "Stop": 0}}}}
+
+    assert acts_of({"Type": "system"}, plan) == {"Place": 1}
+    assert acts_of({"Type": "service"}, plan) == {"Place": 3}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from clipper_nomad.cluster.rollout.parsed_job import Json, is_same_text, planned_acts
+from clipper_nomad.cluster.rollout.parsed_job import Json, acts_of, is_same_text
 
 MOST_FIELDS = 6
 # Nomad's words for what happens to allocations, and ours
@@ -78,7 +78,7 @@ class JobChange:
 def job_change(job: Json, plan: Json, *, exists: bool, problem: str | None = None) -> JobChange:
     """Return what `plan`, Nomad's answer for `job`, comes to."""
     count = sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
-    acts = planned_acts(plan)
+    acts = acts_of(job, plan)
     is_same = is_same_text(plan) and not acts
     change = Change.CREATE if not exists else Change.NONE if is_same else Change.UPDATE
     names = tuple(dict.fromkeys(_changed(plan.get("Diff") or {}))) if change is Change.UPDATE else ()

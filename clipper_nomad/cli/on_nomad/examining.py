@@ -19,7 +19,7 @@ from clipper_nomad.cluster.own_fabio import refuse_second
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.route_claims import clashes, wanted_claims
 from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.errors import ClipperException, DiscoveryError, NomadRefused, NomadUnreachable
+from clipper_nomad.errors import ClipperException, DiscoveryError, ImageError, NomadRefused, NomadUnreachable
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.parts import Part
 
@@ -140,6 +140,9 @@ def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer) -> I
 
 
 def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
+    if balancer.is_named_by_consul:  # it would have been replaced by an address
+        yield verdicts.unknown_name_verdict(balancer.address)
+        return
     try:
         balancer.check_http()
         yield verdicts.well("Fabio", f"HTTP proxy {balancer.http()} answers")
@@ -172,6 +175,9 @@ def _images(building: Building, *, clients: int) -> Iterator[Verdict]:
     for part in Part:
         try:
             images.find(part)
-        except ClipperException as exc:
+        except ImageError as exc:
+            if not exc.is_missing:
+                yield verdicts.registry_out_of_reach(registry_of(building), exc)
+                return
             missing[str(part)] = exc.msg
     yield verdicts.registry_verdict(registry or "", missing, clients=clients)

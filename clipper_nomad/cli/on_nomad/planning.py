@@ -10,7 +10,7 @@ from clipper_nomad.cli.on_nomad.changes import Change, JobChange, job_change, va
 from clipper_nomad.cli.on_nomad.reaching import as_it_runs, new_manager
 from clipper_nomad.cli.options import Building, Shape, Where
 from clipper_nomad.cluster.jobs.render import render_job
-from clipper_nomad.cluster.jobs.specs import FrontendJob, JobSpec
+from clipper_nomad.cluster.jobs.specs import FabioJob, FrontendJob, JobSpec
 from clipper_nomad.cluster.names import variable_path
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain
@@ -45,7 +45,7 @@ def make_plan(manager: NomadContainerManager, frontends: int | None) -> Plan:
     specs = manager.specs(frontends=frontends or running_frontends(manager) or 1)
     manager.check(specs)
     jobs = tuple(_planned(manager, spec, is_count_asked=frontends is not None) for spec in specs)
-    paths = [variable_path(spec.job_id) for spec in specs]
+    paths = [variable_path(spec.job_id) for spec in specs if not isinstance(spec, FabioJob)]  # `up` makes none of its own
     return Plan(jobs=jobs, variables=tuple(path for path in paths if manager.nomad.variable(path) is None))
 
 

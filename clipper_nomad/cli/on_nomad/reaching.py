@@ -18,6 +18,7 @@ from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.endpoints import nomad_endpoint
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.requirements import Placement
+from clipper_nomad.cluster.jobs.specs import OPEN_FILES
 from clipper_nomad.cluster.jobs.task_files import CONSUL_TOKEN
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames, variable_path
@@ -102,6 +103,7 @@ def _own_fabio(where: Where, shape: Shape) -> OwnFabio | None:
     return OwnFabio(
         image=shape.with_fabio,
         consul_address=shape.fabio_consul or "127.0.0.1:8500",
+        open_files=shape.fabio_open_files or OPEN_FILES,
         has_consul_token=variable is not None and CONSUL_TOKEN in variable.items,
     )
 
@@ -145,6 +147,7 @@ def _kept(settings: Settings, where: Where, shape: Shape) -> Shape:
         with_fabio=shape.with_fabio or (own.image if own else None),
         fabio_consul=shape.fabio_consul or (own.consul if own else None),
         fabio_admin_port=shape.fabio_admin_port or (own.admin_port if own else None),
+        fabio_open_files=shape.fabio_open_files or (own.open_files if own else None),
         datacenter=shape.datacenter or list(settings.datacenters),
         node_pool=shape.node_pool or settings.node_pool,
         encryption=settings.encrypted if shape.encryption is None else shape.encryption,

@@ -1,7 +1,8 @@
-"""`render` on Nomad: the jobspecs that `up` would register. Nothing is changed."""
+"""`render` on Nomad: the jobspecs that `up` would register, and those that models run from. Nothing is changed."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ from clipper_nomad.cli.on_nomad.reaching import as_it_runs, new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.specs import AdminJob, FabioJob, FrontendJob, JobSpec, RedisJob
-from clipper_nomad.errors import NomadUnreachable
+from clipper_nomad.cluster.rollout.parsed_job import count_of
+from clipper_nomad.errors import ClipperException, NomadUnreachable
 
 if TYPE_CHECKING:
     from clipper_nomad.cli.output import Output
+    from clipper_nomad.cluster.manager import NomadContainerManager
 
 PARTS: dict[str, type[JobSpec]] = {"redis": RedisJob, "admin": AdminJob, "frontend": FrontendJob, "fabio": FabioJob}
 
@@ -41,6 +44,33 @@ def render_parts(
             hint="Redis has none with --redis-host; Fabio has one with --with-fabio IMAGE.",
         )
     return found
+
+
+def render_models(where: Where, name: str | None, version: str | None) -> dict[str, str]:
+    """Return job → its HCL as it is registered, of the model versions that run; of one model, or of all (`name` None).
+
+    Raises: ClipperException: there is none, or Nomad has no source of it.
+    """
+    manager = new_manager(where, Shape(no_fabio=True), Building(registry=""))
+    found = {key: job.id for key, job in sorted(manager.find_jobs().models.items()) if name in {None, key[0]}}
+    wanted = {key: job for key, job in found.items() if version in {None, key[1]}}
+    if name is not None and not wanted:
+        known = ", ".join(":".join(key) for key in found or manager.find_jobs().models) or "none"
+        of = f"of model {name!r}" if version is None else f"{version!r} of model {name!r}"
+        raise ClipperException(f"There is no version {of} on Nomad.", hint=f"There are: {known}.")
+    return {job: _registered(manager, job) for job in wanted.values()}
+
+
+def _registered(manager: NomadContainerManager, job_id: str) -> str:
+    """Return the HCL that a job was registered from, with the count that it has now."""
+    job = manager.nomad.job(job_id) or {}
+    for version in range(int(job.get("Version") or 0), -1, -1):  # scaling makes a version, without a source
+        source = manager.nomad.source(job_id, version=version)
+        if source is not None:
+            return re.sub(r"^    count( +)= \d+$", rf"    count\1= {count_of(job)}", source, count=1, flags=re.MULTILINE)
+    raise ClipperException(
+        f"Nomad has no source of the job {job_id}.", hint=f"`nomad job inspect {job_id}` shows it as JSON."
+    )
 
 
 def write_rendered(output: Output, rendered: dict[str, str], folder: Path | None) -> None:

@@ -38,6 +38,7 @@ class FabioOfCluster:
     http_port: int
     admin_port: int
     consul: str
+    open_files: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +96,9 @@ def _fabio_of(task: Json) -> FabioOfCluster | None:
             http_port=int(said["proxy.addr"].removeprefix(":").partition(";")[0]),
             admin_port=int(said["ui.addr"].rpartition(":")[2]),
             consul=said["registry.consul.addr"],
+            open_files=int(str(task["Config"]["ulimit"][0]["nofile"]).partition(":")[0]),
         )
-    except (KeyError, ValueError):  # changed by hand
+    except (KeyError, ValueError, IndexError):  # changed by hand
         return None
 
 

@@ -229,6 +229,28 @@ def docker_verdict(error: ClipperException | None, *, is_needed: bool = True) ->
     return failed("Docker", error, fix="Needed to build and push images, and to deploy: start Docker, or set DOCKER_HOST.")
 
 
+def unknown_name_verdict(name: str) -> Verdict:
+    """Judge a name of Fabio's that Consul and this machine's DNS do not know."""
+    return Verdict(
+        area="Fabio",
+        level="problem",
+        text=f"nobody knows the name {name}",
+        why="DNS is not forwarded to Consul here, and Consul's API has no healthy service of that name, or cannot be asked",
+        fix=f"Say --fabio HOST, its address; or let Fabio register itself in Consul as {name.partition('.')[0]!r}.",
+    )
+
+
+def registry_out_of_reach(registry: str, error: ClipperException) -> Verdict:
+    """Judge a registry that did not say whether it has an image."""
+    return Verdict(
+        area="Images",
+        level="problem",
+        text=f"the registry {registry} cannot be asked",
+        why=error.msg,
+        fix="See that it runs, and that Docker's host reaches it by this name; `docker login` if it wants a password.",
+    )
+
+
 def registry_verdict(registry: str, missing: Mapping[str, str], *, clients: int) -> Verdict:
     """Judge where images come from. `missing`: part → why its image is not found."""
     where = registry or "this machine's Docker"

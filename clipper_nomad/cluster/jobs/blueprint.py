@@ -90,7 +90,13 @@ class Blueprint:
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
 
     def fabio(
-        self, image: Image, *, http_port: int, tcp_port: int, admin_port: int, consul_address: str, has_consul_token: bool
+        self,
+        image: Image,
+        *,
+        http_port: int,
+        tcp_port: int,
+        admin_port: int,
+        **more: Any,  # more fields of FabioJob
     ) -> FabioJob:
         """Return the job of a Fabio of the cluster's own. Raises: InvalidSpec."""
         return FabioJob(
@@ -99,8 +105,7 @@ class Blueprint:
             http_port=http_port,
             tcp_ports=(tcp_port,),
             admin_port=admin_port,
-            consul_address=consul_address,
-            has_consul_token=has_consul_token,
+            **more,
         )
 
     def model(

@@ -36,7 +36,6 @@ from clipper_nomad.cluster.names import Kind, rpc_tag
 from clipper_nomad.resources import jobspecs_folder
 
 MIRROR = "/alloc/data/catalog.json"  # the part of the allocation that ephemeral_disk keeps and moves
-OPEN_FILES = "1048576:1048576"  # Fabio ends when accepting a TCP connection fails, and each model channel takes two of them
 READY_FILE = f"{LOCAL}/ready"
 BUNDLE = f"{LOCAL}/bundle"
 BUNDLE_CACHE = "/bundle-cache"
@@ -207,7 +206,7 @@ def _(spec: FabioJob) -> tuple[str, Values]:
             ports=labels,
             files=[settings],
             args=["-cfg", f"{SECRETS}/fabio.properties"],
-            more_options={"ulimit": [{"nofile": OPEN_FILES}]},
+            more_options={"ulimit": [{"nofile": f"{spec.open_files}:{spec.open_files}"}]},
         ),
         **_volumes(spec.volumes),
         "http_port": spec.http_port,

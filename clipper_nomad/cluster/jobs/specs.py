@@ -21,6 +21,7 @@ from clipper_nomad.protocol.datatypes import input_type
 
 MAX_COUNT = 1000  # of instances: catches a slip of the finger; Nomad itself has no limit
 RPC_MODES = ("auto", "direct", "proxy")  # CLIPPER_RPC_MODE of the model runtime
+OPEN_FILES = 1_048_576  # Fabio ends when accepting a TCP connection fails, and each model channel takes two of them
 FABIO_ADMIN_PORT = 9998  # Fabio's default, on loopback here
 
 # What each job sets in its task's environment. An `env` of the user's that names one of them is refused.
@@ -297,12 +298,14 @@ class ModelJob(JobSpec):
 class FabioJob(JobSpec):
     """Fabio on every client, for a Nomad that has none. `tcp_ports`: one for each cluster whose models come through it.
 
-    `admin_port`: of its own pages, on loopback. `has_consul_token`: Consul wants a token; it is in the job's Variable.
+    `admin_port`: of its own pages, on loopback. `open_files`: its limit of them, at most that of Docker's own.
+    `has_consul_token`: Consul wants a token; it is in the job's Variable.
     """
 
     image: Image
     http_port: int = 9999
     admin_port: int = FABIO_ADMIN_PORT
+    open_files: int = OPEN_FILES
     tcp_ports: tuple[int, ...] = (DEFAULT_TCP_PORT,)
     consul_address: str = "127.0.0.1:8500"
     has_consul_token: bool = False
@@ -311,6 +314,7 @@ class FabioJob(JobSpec):
         checker = _common_checks(self, env=(), options={"ulimit"})
         checker.instance("image", self.image, Image)
         checker.integer("http_port", self.http_port, least=1, most=65_535)
+        checker.integer("open_files", self.open_files, least=64)
         checker.integer("admin_port", self.admin_port, least=1, most=65_535)
         if checker.instances("tcp_ports", self.tcp_ports, int):
             for index, port in enumerate(self.tcp_ports):

@@ -68,25 +68,28 @@ def _services(job: Json) -> list[Json]:
     return [service for holder in holders for service in holder.get("Services") or ()]
 
 
-def count_of(job: Json) -> int:
-    """Return how many allocations a job wants in all."""
-    return sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
+def acts_of(job: Json, plan: Json) -> dict[str, int]:
+    """Return what Nomad's plan for `job` would do to allocations: act → how many, without those that are left alone.
 
-
-def planned_acts(plan: Json) -> dict[str, int]:
-    """Return what a plan of Nomad's does to allocations: act → how many. Empty: registering the job changes nothing.
-
-    With ACLs Nomad plans to update in place whatever a token registered, as a plan has none; if the job's text is the same,
-    that is nothing.
+    Of a system job each allocation that is left alone is planned a second time as one to place (seen on 1.11.3). With ACLs
+    Nomad plans to update in place whatever a token registered, as a plan has none; if the job's text is the same, that is
+    nothing.
     """
     acts: dict[str, int] = {}
     for group in ((plan.get("Annotations") or {}).get("DesiredTGUpdates") or {}).values():
+        kept = int(group.get("Ignore") or 0) if job.get("Type") == "system" else 0
         for act, number in group.items():
-            if act != "Ignore" and number:
-                acts[act] = acts.get(act, 0) + int(number)
+            more = max(0, int(number or 0) - kept) if act == "Place" else int(number or 0)
+            if act != "Ignore" and more:
+                acts[act] = acts.get(act, 0) + more
     if is_same_text(plan):
         acts.pop("InPlaceUpdate", None)
     return acts
+
+
+def count_of(job: Json) -> int:
+    """Return how many allocations a job wants in all."""
+    return sum(int(group.get("Count") or 0) for group in job.get("TaskGroups") or ())
 
 
 def is_same_text(plan: Json) -> bool:

@@ -26,7 +26,7 @@ from clipper_nomad.cluster.rollout.events import (
 from clipper_nomad.cluster.rollout.evidence import gather, rooms
 from clipper_nomad.cluster.rollout.explain import Situation, explain, refusal
 from clipper_nomad.cluster.rollout.follow import LOOK_EVERY_S, PAUSE_S, Follow
-from clipper_nomad.cluster.rollout.parsed_job import Json, is_same_text, planned_acts, with_counts_of
+from clipper_nomad.cluster.rollout.parsed_job import Json, acts_of, is_same_text, with_counts_of
 from clipper_nomad.cluster.rollout.placement import may_pass
 from clipper_nomad.cluster.rollout.policy import ROOM_PATIENCE_S, Failed, RolloutPolicy
 from clipper_nomad.container_manager import Failure
@@ -177,7 +177,7 @@ class Rollout:
             plan = self._nomad.plan(asked)
             failed = plan.get("FailedTGAllocs") or {}
             if not failed:
-                return before is None or not is_same_text(plan) or bool(planned_acts(plan))
+                return before is None or not is_same_text(plan) or bool(acts_of(asked, plan))
             room = rooms(self._nomad)
             waited_s = time.monotonic() - started
             if not may_pass(failed, rooms=room) or waited_s >= min(self._room_patience_s, deadline_s):
