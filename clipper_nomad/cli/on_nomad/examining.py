@@ -177,7 +177,7 @@ def _images(building: Building, *, clients: int) -> Iterator[Verdict]:
             images.find(part)
         except ImageError as exc:
             if not exc.is_missing:
-                yield verdicts.registry_out_of_reach(registry_of(building), exc)
+                yield verdicts.registry_out_of_reach(registry or "", exc)
                 return
             missing[str(part)] = exc.msg
     yield verdicts.registry_verdict(registry or "", missing, clients=clients)
