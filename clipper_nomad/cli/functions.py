@@ -21,6 +21,9 @@ from clipper_nomad.errors import ClipperException
 
 MOST_NAMES = 10
 
+# What is not installed cannot be asked; the package index has others, or none, under these modules' names.
+_DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
 
 def load_function(reference: str) -> Callable[..., Any]:
     """Return the callable that `reference` names: "model.py:predict", "package.module:clf.predict".
@@ -93,7 +96,8 @@ def _failed(where: object, exc: BaseException) -> ClipperException:
     place = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
     hint = None
     if isinstance(exc, ModuleNotFoundError):
-        hint = f"Install it: {sys.executable} -m pip install {exc.name}"
+        top = (exc.name or "").partition(".")[0]
+        hint = f"Install it: {sys.executable} -m pip install {_DISTRIBUTIONS.get(top, top)}"
     return ClipperException(f"{where} could not be loaded: {type(exc).__name__}: {exc}{place}.", hint=hint)
 
 

@@ -35,7 +35,7 @@ def images(
       clipper-nomad images build --base-image python:3.11 --build-network host
     """
     from clipper_nomad.cli.on_nomad.bringing_up import image_lines
-    from clipper_nomad.cli.on_nomad.reaching import image_set
+    from clipper_nomad.cli.on_nomad.reaching import image_set, registry_of
     from clipper_nomad.cli.output import Output
 
     output = Output(as_json=as_json)
@@ -53,6 +53,7 @@ def images(
     output.next_step(
         "clipper-nomad up" + (f" --registry {registry}" if registry else "")
         if act is Act.PUSH
-        else "clipper-nomad images push --registry HOST[/PATH], unless Nomad's one client is this machine"
+        else f"clipper-nomad images push --registry {registry_of(building) or 'HOST[/PATH]'}"
+        + ("" if registry_of(building) else ", unless Nomad's one client is this machine")
     )
     output.document({"images": {str(part): str(reference) for part, reference in found.items()}, "took_s": round(took_s, 3)})

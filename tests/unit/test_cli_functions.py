@@ -110,13 +110,16 @@ def test_code_that_raises_is_told_with_its_own_line(written: Write) -> None:
     assert caught.value.msg == f"{file} could not be loaded: ZeroDivisionError: division by zero ({file}, line 2)."
 
 
-def test_a_missing_package_is_named_with_how_to_install_it(written: Write) -> None:
-    written("model.py", "import no_such_package\n")
+@pytest.mark.parametrize(
+    ("module", "distribution"), [("no_such_package.part", "no_such_package"), ("sklearn.linear_model", "scikit-learn")]
+)
+def test_a_missing_package_is_named_with_how_to_install_it(written: Write, module: str, distribution: str) -> None:
+    written("model.py", f"raise ModuleNotFoundError(\"No module named '{module}'\", name='{module}')\n")
 
-    with pytest.raises(ClipperException, match="No module named 'no_such_package'") as caught:
+    with pytest.raises(ClipperException, match=f"No module named '{module}'") as caught:
         load_function("model.py:predict")
 
-    assert caught.value.hint == f"Install it: {sys.executable} -m pip install no_such_package"
+    assert caught.value.hint == f"Install it: {sys.executable} -m pip install {distribution}"
 
 
 def test_a_file_with_a_syntax_error_is_told_as_such(written: Write) -> None:

@@ -70,7 +70,7 @@ def _bring_up(
             manager.start_clipper(num_frontend_replicas=frontends or before or 1)
         except ImageError as exc:
             if exc.hint is None:
-                exc.hint = f"Build and push the images: {command('images push --registry HOST', where)}"
+                exc.hint = f"Build and push the images: clipper-nomad images push --registry {registry_of(building)}"
             raise
         if frontends is not None and before is not None and before != frontends:
             board.show("frontend", f"from {before} to {frontends}")
