@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from clipper_nomad.admin.catalog_rules import MAX_SLO_MICROS, MAX_TIMEOUT_MICROS
-from clipper_nomad.admin.version_rules import MAX_REPLICAS
-from clipper_nomad.protocol.datatypes import InputType
-from clipper_nomad.state.records import SloPolicy
+from clipper_nomad.admin.version_rules import LONGEST_PROBE_S, MAX_REPLICAS
+from clipper_nomad.protocol.datatypes import INPUT_TYPE_WORDS, InputType
+from clipper_nomad.state.records import ADAPTIVE_BATCH_SIZE, SloPolicy
 
 Schema = dict[str, Any]  # Any: a JSON Schema
 
@@ -20,9 +20,13 @@ INTEGER: Schema = {"type": "integer"}
 NUMBER: Schema = {"type": "number"}
 BOOL: Schema = {"type": "boolean"}
 INPUT_TYPE: Schema = {"type": "string", "enum": [kind.word for kind in InputType]}
-INPUT_WORD: Schema = {"type": "string", "description": "an input type, or a short word for it: ints, str, d"}
+INPUT_WORD: Schema = {"type": "string", "enum": list(INPUT_TYPE_WORDS)}
+INT32: Schema = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
+BATCH_SIZE: Schema = {"anyOf": [{"const": ADAPTIVE_BATCH_SIZE}, {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}]}
 SLO: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_SLO_MICROS}
 POLICY: Schema = {"type": "string", "enum": list(get_args(SloPolicy))}
+
+PROBE_S: Schema = {"type": "integer", "minimum": 1, "maximum": LONGEST_PROBE_S}
 
 
 def ref(name: str) -> Schema:
@@ -78,7 +82,7 @@ REQUESTS: dict[str, Schema] = {
         input_type=INPUT_WORD,
         container_name=TEXT,
         model_data_path=nullable(TEXT),
-        batch_size=INTEGER,
+        batch_size=BATCH_SIZE,
     ),
     "AddVersion": taking(
         *("container_name", "labels", "batch_size", "replicas", "retry", "sample", "public_key", "staged"),
@@ -86,7 +90,7 @@ REQUESTS: dict[str, Schema] = {
         input_type=INPUT_WORD,
         container_name=nullable(TEXT),
         labels=nullable(listed(TEXT)),
-        batch_size=nullable(INTEGER),
+        batch_size=nullable(BATCH_SIZE),
         replicas=nullable({"type": "integer", "minimum": 0, "maximum": MAX_REPLICAS}),
         retry=nullable(BOOL),
         sample=nullable(TEXT),
@@ -98,9 +102,9 @@ REQUESTS: dict[str, Schema] = {
     "DeleteVersion": taking("uid", "only_staged", **WHICH, **UID, only_staged=nullable(BOOL)),
     "Link": taking(app_name=TEXT, model_names=listed(TEXT)),
     "Verbose": taking(verbose=BOOL),
-    "WhichReplica": taking(**WHICH, replica_id=INTEGER),
-    "UserOfApp": taking(app_name=TEXT, uid=INTEGER),
-    "Probe": taking("uid", "timeout_s", **WHICH, **UID, input={}, timeout_s=nullable({"type": "integer"})),
+    "WhichReplica": taking(**WHICH, replica_id=INT32),
+    "UserOfApp": taking(app_name=TEXT, uid=INT32),
+    "Probe": taking("uid", "timeout_s", **WHICH, **UID, input={}, timeout_s=nullable(PROBE_S)),
 }
 
 _CATALOG = {

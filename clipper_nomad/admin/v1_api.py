@@ -18,13 +18,12 @@ from clipper_nomad.admin.bodies import Body
 from clipper_nomad.admin.bundle_api import check_is_here
 from clipper_nomad.admin.catalog import NothingToRestore, Written
 from clipper_nomad.admin.catalog_rules import MAX_TEXT_BYTES, AddApp, Refused
-from clipper_nomad.admin.version_rules import AddVersion, WhichVersion
+from clipper_nomad.admin.version_rules import LONGEST_PROBE_S, AddVersion, WhichVersion
 from clipper_nomad.state.commit import Commit
 from clipper_nomad.state.feedback import MOST_KEPT
 from clipper_nomad.state.records import ADAPTIVE_BATCH_SIZE, NO_CONTAINER, Snapshot
 
 PROBE_WITHIN_S = 15  # unless the caller says; far above any batch, below what proxies cut
-LONGEST_PROBE_S = 60
 USUAL_FEEDBACK = 100  # entries, unless the caller says
 
 

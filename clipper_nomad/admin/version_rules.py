@@ -27,6 +27,7 @@ from clipper_nomad.state.records import (
 )
 
 MAX_REPLICAS = 10_000
+LONGEST_PROBE_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

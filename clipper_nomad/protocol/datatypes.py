@@ -42,7 +42,7 @@ FIXED_WIDTH: dict[InputType, np.dtype[Any]] = {
     InputType.DOUBLES: np.dtype("<f8"),
 }
 
-_WORDS: dict[str, InputType] = {
+INPUT_TYPE_WORDS: dict[str, InputType] = {  # every word that Clipper takes
     word: kind
     for kind, words in {
         InputType.BYTES: ("bytes", "byte", "b"),
@@ -61,7 +61,7 @@ def input_type(word: str) -> InputType:
     Raises: ValueError: the word is none of them; the message lists the canonical ones.
     """
     try:
-        return _WORDS[word]
+        return INPUT_TYPE_WORDS[word]
     except KeyError:
         known = ", ".join(kind.word for kind in InputType)
         raise ValueError(f"unknown input type {word!r}; expected one of {known}") from None
