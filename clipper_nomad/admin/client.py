@@ -33,7 +33,9 @@ Json = Any  # the callers know the form; it is in docs/behaviour.md, "JSON"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVersion:
-    """A version to register. `image` None: without a container. `sample`: one input as JSON text."""
+    """A version to register. `image` None: without a container. `sample`: one input as JSON text. `legacy`: containers of
+    Clipper's RPC version 3 may serve it.
+    """
 
     name: str
     version: str
@@ -45,6 +47,7 @@ class NewVersion:
     retry: bool = True
     sample: str | None = None
     public_key: str = ""
+    legacy: bool = False
     staged: bool = False
 
 
@@ -146,6 +149,7 @@ class AdminClient:
             "retry": new.retry,
             "sample": new.sample,
             "public_key": new.public_key,
+            "legacy": new.legacy,
             "staged": new.staged,
         }
         said = json_of(self._ask("POST", "/admin/v1/versions", body))

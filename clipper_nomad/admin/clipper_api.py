@@ -115,6 +115,7 @@ def _add_model(body: Body) -> Rule:
         input_type=known_input_type(body.text("input_type")).word,
         image=body.text("container_name", max_bytes=MAX_TEXT_BYTES),
         batch_size=_after_data_path(body),
+        legacy=True,  # nothing of ours is started for it
     )
     return partial(version_rules.add_version, request=request)
 

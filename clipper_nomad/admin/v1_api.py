@@ -125,6 +125,7 @@ async def _add_version(request: web.Request) -> web.Response:
         retry=body.flag("retry", default=True),
         sample=body.optional_text("sample", max_bytes=MAX_TEXT_BYTES),
         public_key=body.text("public_key", ""),
+        legacy=body.flag("legacy", default=False),
         staged=body.flag("staged", default=False),
     )
 

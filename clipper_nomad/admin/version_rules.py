@@ -45,6 +45,7 @@ class AddVersion:
     retry: bool = True
     sample: str | None = None
     public_key: str = ""
+    legacy: bool = False
     staged: bool = False
 
 
@@ -98,6 +99,7 @@ def add_version(catalog: Snapshot, request: AddVersion) -> Commit:
         retry=request.retry,
         sample=request.sample,
         public_key=request.public_key,
+        legacy=request.legacy,
         staged=request.staged,
     )
     put: tuple[Record, ...] = (version,)

@@ -110,7 +110,9 @@ class CatalogCalls:
         labels: Sequence[str] | None = None,
         batch_size: int = -1,
     ) -> None:
-        """Register a version, which becomes current, without starting anything for it."""
+        """Register a version, which becomes current, without starting anything for it: a container of RPC version 3 that
+        dials `cm.get_rpc_addr()` serves it.
+        """
         new = NewVersion(
             name=name,
             version=str(version),
@@ -118,6 +120,7 @@ class CatalogCalls:
             image=image,
             labels=tuple(labels or ()),
             batch_size=batch_size,
+            legacy=True,
         )
         self._admin.add_version(new)
         self.logger.info("Successfully registered model %s:%s", name, version)

@@ -79,7 +79,7 @@ class ModelVersion:
     retry: bool = True
     sample: str | None = None
     public_key: str = ""  # CURVE, of its replicas; "" where the model channel is not encrypted
-    legacy: bool = False  # its image is one of Clipper's: its replicas speak RPC version 3
+    legacy: bool = False  # containers of RPC version 3 may serve it: nothing of ours was started, or its image is one
     staged: bool = False  # deployed and not yet activated: never current, not listed by Clipper's calls
 
     @property

@@ -35,9 +35,9 @@ def connected(home: Home, *, frontends: int = 1) -> tuple[ClipperConnection, Loc
 
 
 def serve_sum(clipper: ClipperConnection) -> None:
-    """Register what a container serves as `sum`, version 1, as Clipper's users do: it is given no image."""
+    """Register what a container serves as `sum`, version 1, as Clipper's users do."""
     clipper.register_application("sum", "doubles", "-1", 10_000_000)
-    clipper.register_model("sum", 1, "doubles")
+    clipper.register_model("sum", 1, "doubles", image="clipper/sum-container:0.4.1")
     clipper.link_model_to_app("sum", "sum")
 
 
