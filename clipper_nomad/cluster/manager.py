@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from os import environ
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.jobs.blueprint import Blueprint, checked_parts
-from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
+from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
@@ -37,14 +35,14 @@ from clipper_nomad.cluster.jobs.specs import (
     StoreOfCluster,
 )
 from clipper_nomad.cluster.log_files import write_logs
-from clipper_nomad.cluster.names import ClusterNames, Kind
+from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job, refuse_second
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
-from clipper_nomad.cluster.publishing import Publishing
+from clipper_nomad.cluster.part_options import options_of_parts
+from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
-from clipper_nomad.cluster.rollout.evidence import gather, view_of
-from clipper_nomad.cluster.rollout.explain import explain
+from clipper_nomad.cluster.rollout.failures import Failures
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
@@ -60,12 +58,6 @@ DEFAULT_NAMESPACE = "default"
 UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
 DEPLOY_WITHIN_S = 600.0
 SCALE_WITHIN_S = 300.0
-FAILURE_EVERY_S = 1.0  # how often Nomad is asked what became of replicas that somebody waits for
-LOST_WITH_NODE = (
-    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
-    " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
-)
-_PART_OF = {Kind.REDIS: "redis", Kind.ADMIN: "admin", Kind.FRONTEND: "frontend", Kind.FABIO: "fabio"}
 
 
 class NomadContainerManager:
@@ -166,7 +158,6 @@ class NomadContainerManager:
         self._redis_password = redis_password
         self.blueprint = Blueprint(
             names=self.names,
-            toolkit=toolkit_version(),
             placement=place,
             network=network or Network(),
             resources=Resources(cpu_mhz=default_cpu, memory_mb=default_memory),
@@ -200,7 +191,7 @@ class NomadContainerManager:
         )
         self._halt = threading.Event()
         self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or telling.rollout, halt=self._halt)
-        self._looked: dict[str, tuple[float, Failure | None]] = {}
+        self.failures = Failures(self.nomad, self.consul)
 
     @property
     def cluster_identifier(self) -> str:
@@ -265,10 +256,7 @@ class NomadContainerManager:
 
     def running_options(self) -> dict[str, JobOptions]:
         """Return what the running parts were brought up with. Raises: NomadUnreachable."""
-        jobs = self._survey(self._stubs()).ours
-        return {
-            _PART_OF[job.kind]: JobOptions.from_json(job.meta.get(META_OPTIONS, "")) for job in jobs if job.kind in _PART_OF
-        }
+        return options_of_parts(self._survey(self._stubs()).ours)
 
     def check(self, specs: Iterable[JobSpec]) -> None:
         """See that what these jobs need is there and free. Nothing is changed. Raises: as start_clipper."""
@@ -396,20 +384,7 @@ class NomadContainerManager:
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
-        job_id = self.names.model_job(name, version)
-        looked_at, failure = self._looked.get(job_id, (float("-inf"), None))
-        now = time.monotonic()
-        if now >= looked_at + FAILURE_EVERY_S:
-            failure = self.job_failure(job_id)
-            self._looked[job_id] = now, failure
-        return failure
-
-    def job_failure(self, job_id: str) -> Failure | None:
-        """Return why a job is not healthy, None if nothing says so."""
-        job = self.nomad.job(job_id)
-        return (
-            None if job is None else explain(gather(job, view_of(self.nomad, job_id), nomad=self.nomad, consul=self.consul))
-        )
+        return self.failures.lately(self.names.model_job(name, version))
 
     def get_num_replicas(self, name: str, version: str) -> int:
         """Return how many replicas of a version are wanted."""
@@ -534,11 +509,3 @@ class NomadContainerManager:
 
     def _remove(self, job_ids: Sequence[str]) -> None:
         at_once(self._rollout.remove, job_ids, halt=self._halt, done=lambda job_id: f"{job_id}: it is removed.")
-
-
-def toolkit_version() -> str:
-    """Return the version of this package."""
-    try:
-        return version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"

@@ -21,6 +21,10 @@ from clipper_nomad.images.references import parse
 from clipper_nomad.protocol.bundle_store import fetch_token, parse_reference
 
 DEFAULT_BASE = "default"  # Clipper's word
+LOST_WITH_NODE = (
+    "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
+    " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
+)
 
 
 class Publishing:

@@ -101,7 +101,7 @@ def _scale(manager: NomadContainerManager, count: int) -> None:
     deadline = time.monotonic() + SCALED_WITHIN_S
     while len(manager.consul.instances(manager.names.query_service).found) != count:
         if time.monotonic() > deadline:
-            failure = manager.job_failure(job)
+            failure = manager.failures.now(job)
             raise ClipperException(
                 f"Gave up after {SCALED_WITHIN_S:g} s: there are not {count} healthy query frontends"
                 + (f": {failure.cause}." if failure else "."),

@@ -218,7 +218,7 @@ def _state_of(manager: NomadContainerManager, job_id: str) -> JobState | None:
     state = JobState(job=job, allocations=manager.nomad.allocations(job_id))
     if state.running >= state.wanted and state.healthy >= state.wanted:
         return state
-    return JobState(job=job, allocations=state.allocations, failure=manager.job_failure(job_id))
+    return JobState(job=job, allocations=state.allocations, failure=manager.failures.now(job_id))
 
 
 def _ask_admin(manager: NomadContainerManager) -> Served:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from clipper_nomad.cluster.jobs.options import JobOptions, problems_of
@@ -30,6 +31,14 @@ from clipper_nomad.errors import InvalidSpec
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
 
 
+def toolkit_version() -> str:
+    """Return the version of this package."""
+    try:
+        return version("clipper-nomad")
+    except PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
     """The choices that all jobs of a cluster share.
@@ -40,7 +49,7 @@ class Blueprint:
     """
 
     names: ClusterNames
-    toolkit: str
+    toolkit: str = field(default_factory=toolkit_version)
     placement: Placement = field(default_factory=Placement)
     network: Network = field(default_factory=Network)
     resources: Resources = field(default_factory=Resources)

@@ -32,7 +32,7 @@ job "clipper-b-query-frontend" {
       auto_promote      = true
       auto_revert       = true
       health_check      = "checks"
-      min_healthy_time  = "3s"
+      min_healthy_time  = "1s"
       healthy_deadline  = "15m"
       progress_deadline = "20m"
     }
