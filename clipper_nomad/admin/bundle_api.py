@@ -17,7 +17,7 @@ from dataclasses import asdict
 from aiohttp import web
 
 from clipper_nomad.admin.access import error
-from clipper_nomad.admin.app import BUNDLES, read_catalog, read_raw
+from clipper_nomad.admin.app import BUNDLES, SERVICES, read_catalog, read_raw
 from clipper_nomad.admin.bundle_store import BundleState, BundleStore, StoreRefused
 from clipper_nomad.admin.catalog_rules import Refused
 from clipper_nomad.admin.version_rules import digests_of
@@ -66,12 +66,20 @@ async def _append(request: web.Request) -> web.Response:
     if len(data) > PIECE_BYTES:
         return error(413, "Too large", f"a piece has at most {PIECE_BYTES} bytes")
     if offset == 0:
-        await asyncio.to_thread(store.forget_unfinished)
+        await _forget_left(request, store)
     try:
         state = await asyncio.to_thread(store.append, digest, data, offset=offset, size=size)
     except StoreRefused as exc:
         return error(exc.status, "Refused", str(exc))
     return _answer(state)
+
+
+async def _forget_left(request: web.Request, store: BundleStore) -> None:
+    """Make room, unless the catalog may lack versions that run."""
+    catalog, doubts = await read_catalog(request)
+    roll = await request.app[SERVICES].catalog.roll_call() if not doubts else None
+    if roll is not None and not roll.in_conflict:
+        await asyncio.to_thread(store.forget_left, digests_of(each.image for each in catalog.versions.values()))
 
 
 async def _drop(request: web.Request) -> web.Response:

@@ -17,6 +17,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ from clipper_nomad.protocol.bundle import DamagedBundle
 from clipper_nomad.protocol.bundle_archive import check_archive
 
 KEEP_FREE_BYTES = 64 * 1024 * 1024
-FORGET_UNFINISHED_S = 24 * 3600.0
+FORGET_AFTER_S = 24 * 3600.0  # far more than a deploy takes
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class BundleStore:
     def state(self, digest: str) -> BundleState:
         """Return what there is of a bundle. One whose last piece is here is checked, if nobody does so yet."""
         with self._lock:
-            if self.archive(digest) is not None:
+            if (archive := self.archive(digest)) is not None:
+                os.utime(archive)  # somebody is about to deploy it
                 return BundleState(state="whole")
             part = self._part(digest)
             if part is None:
@@ -111,11 +113,12 @@ class BundleStore:
             for path in self._folder.glob(f"{digest}.*"):
                 path.unlink(missing_ok=True)
 
-    def forget_unfinished(self) -> None:
-        """Remove what somebody began to send a day ago and did not end."""
+    def forget_left(self, in_use: Collection[str]) -> None:
+        """Remove what nobody asked for since a day: what was not sent to its end, and what no version came to run from."""
         with self._lock, contextlib.suppress(OSError):
-            for path in self._folder.glob("*.part"):
-                if path.stat().st_mtime < time.time() - FORGET_UNFINISHED_S:
+            for path in self._folder.glob("sha256-*"):
+                is_old = path.stat().st_mtime < time.time() - FORGET_AFTER_S
+                if is_old and path.name.partition(".")[0] not in in_use:
                     path.unlink(missing_ok=True)
 
     def _put(self, digest: str, data: bytes, *, offset: int, size: int) -> None:

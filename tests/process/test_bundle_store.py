@@ -264,15 +264,28 @@ def test_a_bundle_that_nobody_runs_is_removed_on_demand(admin: AdminServer, bund
     assert state(admin, bundle) == "absent"
 
 
-def test_what_somebody_began_to_send_a_day_ago_is_forgotten(admin: AdminServer, bundle: Archive, tmp_path: Path) -> None:
+def test_what_nobody_asked_for_since_a_day_is_forgotten(admin: AdminServer, bundle: Archive, tmp_path: Path) -> None:
     put(admin, f"sha256-{'0' * 64}", b"x", offset=0, size=100)
     put(admin, f"sha256-{'1' * 64}", b"x", offset=0, size=100)
     old, young = sorted((tmp_path / "bundles").glob("*.part"))
-    os.utime(old, (time.time() - 90_000,) * 2)
+    used, unused, asked_for = (sent_from(admin, tmp_path / name, name) for name in ("used", "unused", "asked"))
+    image = str(BundleReference(digest=used.digest, runtime="runtime:py3.11"))
+    client(admin).add_version(NewVersion(name="m", version="1", input_type="doubles", image=image))
+    for path in (old, *(tmp_path / f"bundles/{each.digest}.tar" for each in (used, unused, asked_for))):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    assert send(admin, asked_for) == 0
 
     send(admin, bundle)
 
     assert (old.exists(), young.exists()) == (False, True)
+    assert [state(admin, each) for each in (used, unused, asked_for)] == ["whole", "absent", "whole"]
+
+
+def sent_from(admin: AdminServer, folder: Path, content: str) -> Archive:
+    folder.mkdir()
+    made = archive(folder, len, weights=content.encode())
+    send(admin, made)
+    return made
 
 
 def test_a_deployer_is_told_what_the_cluster_takes(admin: AdminServer) -> None:

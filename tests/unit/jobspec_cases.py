@@ -14,6 +14,7 @@ from clipper_nomad.cluster.jobs.programs import Image, RegistryLogin, StoredBund
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, NetworkMode, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     AdminJob,
+    BundleKeeping,
     EntryByAddress,
     EntryByService,
     EphemeralStorage,
@@ -104,6 +105,14 @@ CASES: dict[str, JobSpec] = {
         store=ExternalStore(host="redis.example.org", port=6380),
         has_route=False,
         network=Network(mode=NetworkMode.DOCKER, dns_servers=("172.17.0.1",)),
+    ),
+    "admin/bundles-on-a-volume": AdminJob(
+        cluster=DEFAULT,
+        toolkit=TOOLKIT,
+        image=image("admin"),
+        bundles=BundleKeeping(
+            runtime=image("runtime-py311"), storage=HostStorage(volume="bundles"), cache_volume="bundle-cache", max_mb=512
+        ),
     ),
     "query-frontend/default": FrontendJob(cluster=DEFAULT, toolkit=TOOLKIT, image=image("query-frontend"), count=2),
     "query-frontend/second-cluster": FrontendJob(
