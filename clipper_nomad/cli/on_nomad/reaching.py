@@ -127,10 +127,11 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
             f"The cluster {where.cluster!r} runs with the Redis at {store.host}:{store.port}, which wants a password.",
             hint=f"Set {REDIS_PASSWORD}.",
         )
-    return _kept(settings, where, shape, building)
+    return kept_as_it_runs(settings, where, shape, building)
 
 
-def _kept(settings: Settings, where: Where, shape: Shape, building: Building) -> tuple[Shape, Building]:
+def kept_as_it_runs(settings: Settings, where: Where, shape: Shape, building: Building) -> tuple[Shape, Building]:
+    """Return the options, with what they leave out taken from the settings of the cluster that runs."""
     wants_fabio = bool(shape.tcp_port or shape.http_port or where.fabio)
     store, own = settings.store, None if shape.no_fabio else settings.fabio
     kept = replace(
@@ -179,7 +180,7 @@ def found_manager(
     image_lines: ImageLines = _no_lines,
 ) -> NomadContainerManager:
     """Return the connected manager of a cluster that runs, as it was brought up. Raises: ClipperException: it does not."""
-    shape, building = _kept(running_settings(where), Where(), Shape(), building or Building())
+    shape, building = kept_as_it_runs(running_settings(where), Where(), Shape(), building or Building())
     manager = new_manager(where, shape, building, rpc_mode=rpc_mode, events=events, image_lines=image_lines)
     manager.connect()
     return manager
