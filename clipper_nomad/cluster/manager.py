@@ -191,9 +191,9 @@ class NomadContainerManager:
             admin_image=mgmt_frontend_image, frontend_image=query_frontend_image, frontends=num_frontend_replicas
         )
         self.check(specs)
-        if isinstance(specs[0], FabioJob) and isinstance(self.load_balancer, FabioLoadBalancer):
+        if isinstance(specs[0], FabioJob):
             self._roll_out(specs[:1])
-            await_listeners(self.load_balancer, job=specs.pop(0).job_id)
+            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id)
         self._known = self._secrets.ensure(store_password=self._redis_password)
         first, *others = specs  # the store, whose absence would only make the others wait for it
         self._roll_out([first])
