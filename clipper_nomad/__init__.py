@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipper_nomad.cluster.jobs.requirements import Gpus as Gpus
     from clipper_nomad.cluster.jobs.requirements import HostVolume as HostVolume
     from clipper_nomad.cluster.manager import NomadContainerManager as NomadContainerManager
+    from clipper_nomad.cluster.own_fabio import OwnFabio as OwnFabio
     from clipper_nomad.cluster.routes import FabioLoadBalancer as FabioLoadBalancer
     from clipper_nomad.connect import local as local
     from clipper_nomad.connection import ClipperConnection as ClipperConnection
@@ -93,6 +94,7 @@ _HOMES = {
     "NomadRefused": "errors",
     "NomadUnreachable": "errors",
     "NotOurs": "errors",
+    "OwnFabio": "cluster.own_fabio",
     "Prediction": "connection.prediction",
     "PredictionFailed": "errors",
     "RolloutFailed": "errors",
@@ -137,6 +139,7 @@ __all__ = [
     "NomadRefused",
     "NomadUnreachable",
     "NotOurs",
+    "OwnFabio",
     "Prediction",
     "PredictionFailed",
     "RolloutFailed",

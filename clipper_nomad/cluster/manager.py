@@ -228,9 +228,9 @@ class NomadContainerManager:
         self.check(specs)
         if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
             self.logger.warning(LOST_WITH_NODE)
-        if isinstance(specs[0], FabioJob) and isinstance(self.load_balancer, FabioLoadBalancer):
+        if isinstance(specs[0], FabioJob):
             self._roll_out(specs[:1])
-            await_listeners(self.load_balancer, job=specs.pop(0).job_id)
+            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id)
         self._known = self._secrets.ensure(store_password=self._redis_password)
         store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
         self._roll_out(store)  # one that serves first: while it cannot be changed, the others stay as they are

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.blueprint import Blueprint
@@ -64,10 +65,10 @@ def refuse_second(balancer: FabioLoadBalancer) -> None:
         )
 
 
-def await_listeners(balancer: FabioLoadBalancer, *, job: str) -> None:
-    """Return when the Fabio that was started listens where it is looked for. Raises: FabioUnreachable."""
+def await_listeners(find: Callable[[], LoadBalancer | None], *, job: str) -> None:
+    """Return when the Fabio that was started listens where it is looked for (`find`). Raises: FabioUnreachable."""
     deadline = time.monotonic() + LISTENS_WITHIN_S
-    while True:
+    while isinstance(balancer := find(), FabioLoadBalancer):
         try:
             balancer.check_tcp()
             balancer.check_http()

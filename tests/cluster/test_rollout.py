@@ -206,9 +206,11 @@ def test_an_interrupt_leaves_nothing(rig: Rig, nomad: NomadApi) -> None:
         if isinstance(event, Progress) and event.running:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         Rollout(nomad, progress=interrupt).run(nomad.parse(web_job("web")), deadline_s=DEADLINE_S)
 
+    assert caught.value.__notes__ == ["web: it is removed again; what it had started ends."]
+    wait_until(lambda: not tasks_of(rig, "web"), "what it had started ends", within_s=30)
     assert_nothing_is_left(rig, "web")
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from clipper_nomad import Constraint, Gpus, HostVolume, JobOptions
 from clipper_nomad.cli.job_options import Asking, changed_options
-from clipper_nomad.cli.on_nomad.settings import StoreElsewhere, read_settings
-from clipper_nomad.cli.options import WrongUsage
+from clipper_nomad.cli.on_nomad.reaching import kept_as_it_runs
+from clipper_nomad.cli.on_nomad.settings import FabioOfCluster, Settings, StoreElsewhere, read_settings
+from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.jobs.options import META_OPTIONS
 from clipper_nomad.cluster.jobs.requirements import Network, NetworkMode, Placement, Resources
 from clipper_nomad.cluster.manager import NomadContainerManager
@@ -255,3 +256,68 @@ def test_a_part_that_has_a_place_of_its_own_says_nothing_of_the_cluster() -> Non
     settings = read_settings(frontend_job(meta=meta), NAMES, redis=redis_job())
 
     assert (settings.datacenters, settings.node_pool) == (("eu-2",), None)
+
+
+RUNS = Settings(
+    tcp_port=7001,
+    registry="r.example/team",
+    datacenters=("eu-1",),
+    node_pool="gpu",
+    encrypted=False,
+    store=StoreElsewhere(host="10.0.0.7", port=6380, has_password=False),
+    redis_image="redis:8",
+    redis_volume="disk",
+    fabio=FabioOfCluster(image="f:1", http_port=8080, admin_port=9990, consul="10.0.0.1:8500", open_files=4096),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLIPPER_REGISTRY", raising=False)
+
+
+def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
+    shape, building = kept_as_it_runs(RUNS, Where(), Shape(), Building())
+
+    assert shape == Shape(
+        tcp_port=7001,
+        http_port=8080,
+        with_fabio="f:1",
+        fabio_consul="10.0.0.1:8500",
+        fabio_admin_port=9990,
+        fabio_open_files=4096,
+        datacenter=["eu-1"],
+        node_pool="gpu",
+        redis_image="redis:8",
+        redis_volume="disk",
+        redis_host="10.0.0.7",
+        redis_port=6380,
+        encryption=False,
+    )
+    assert building.registry == "r.example/team"
+
+
+def test_what_up_says_goes_before_what_runs() -> None:
+    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True)
+
+    shape, building = kept_as_it_runs(RUNS, Where(), said, Building(registry="other"))
+
+    assert (shape.no_fabio, shape.with_fabio, shape.datacenter, shape.encryption) == (True, None, ["eu-2"], True)
+    assert (shape.redis_host, shape.redis_port) == ("10.0.0.8", None)
+    assert building.registry == "other"
+
+
+@pytest.mark.parametrize(
+    ("where", "shape", "stays_without"),
+    [
+        (Where(), Shape(), True),
+        (Where(fabio="10.0.0.9"), Shape(), False),
+        (Where(), Shape(tcp_port=7002), False),
+    ],
+)
+def test_a_cluster_without_fabio_stays_so_until_one_is_named(where: Where, shape: Shape, *, stays_without: bool) -> None:
+    without = replace(RUNS, tcp_port=None, fabio=None)
+
+    kept, _ = kept_as_it_runs(without, where, shape, Building())
+
+    assert kept.no_fabio is stays_without

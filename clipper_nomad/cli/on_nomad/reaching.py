@@ -131,15 +131,16 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
             f"The cluster {where.cluster!r} runs with the Redis at {store.host}:{store.port}, which wants a password.",
             hint=f"Set {REDIS_PASSWORD}.",
         )
+    return kept_as_it_runs(settings, where, shape, building)
+
+
+def kept_as_it_runs(settings: Settings, where: Where, shape: Shape, building: Building) -> tuple[Shape, Building]:
+    """Return the options, with what they leave out taken from the settings of the cluster that runs."""
     if building.registry is None and REGISTRY not in os.environ:
         building = replace(building, registry=settings.registry)
-    return _kept(settings, where, shape), building
-
-
-def _kept(settings: Settings, where: Where, shape: Shape) -> Shape:
     wants_fabio = bool(shape.tcp_port or shape.http_port or where.fabio)
     store, own = settings.store, None if shape.no_fabio else settings.fabio
-    return replace(
+    kept = replace(
         shape,
         no_fabio=shape.no_fabio or (settings.tcp_port is None and not wants_fabio),
         tcp_port=shape.tcp_port or settings.tcp_port,
@@ -159,6 +160,7 @@ def _kept(settings: Settings, where: Where, shape: Shape) -> Shape:
         bundle_cache=shape.bundle_cache or settings.bundle_cache,
         bundle_limit=shape.bundle_limit or settings.bundle_limit_mb,
     )
+    return kept, building
 
 
 def image_set(building: Building, *, progress: ImageLines = _no_lines) -> ImageSet:
@@ -185,8 +187,8 @@ def found_manager(
     image_lines: ImageLines = _no_lines,
 ) -> NomadContainerManager:
     """Return the connected manager of a cluster that runs, as it was brought up. Raises: ClipperException: it does not."""
-    shape = _kept(running_settings(where), Where(), Shape())
-    building = building or Building()
+    building = building or Building()  # of models, whose registry need not be that of the parts
+    shape, _ = kept_as_it_runs(running_settings(where), Where(), Shape(), building)
     manager = new_manager(where, shape, building, rpc_mode=rpc_mode, events=events, image_lines=image_lines)
     manager.connect()
     return manager
