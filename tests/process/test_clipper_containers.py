@@ -331,16 +331,17 @@ def test_ten_thousand_malformed_messages_change_nothing(frontend: Frontend) -> N
             with LegacyContainer(frontend.legacy_rpc) as liar:
                 if rng.random() < 0.5:
                     liar.join()
-                for _ in range(100):
+                for _ in range(20):  # it is listened to until it has said ten that are none
                     liar.socket.send_multipart(_malformed(rng))
                     sent += 1
-                liar.socket.poll(1)
+                liar.beat()
+                liar.socket.poll(5)
             if not sent % 1000:
                 number = float(sent)
                 assert frontend.predict("a", [number]).json["output"] == number
         assert honest.error is None
 
-    assert frontend.metric("clipper_protocol_errors_total") > errors
+    assert frontend.metric("clipper_protocol_errors_total") > errors + 2000
     assert frontend.rss_bytes() - before < 30 * 2**20
 
 
