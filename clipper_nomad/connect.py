@@ -15,15 +15,17 @@ def local(
     keep: bool = False,
     frontends: int | None = None,
     home: str | os.PathLike[str] | None = None,
+    legacy_rpc: bool = True,
 ) -> ClipperConnection:
     """Return a connection to the local stack of `cluster_name`; it is started if it does not run.
 
     It stops when the last process that called this has ended, and takes its data with it, unless `keep`. `port`: the
     predict port; without it 9999, or the next that is free. `frontends`: processes that share it; without
     it as many as run, and 1 when it is started. `home`: a directory for everything, instead of the usual places.
+    `legacy_rpc`: when it is started it gets a loopback port for Clipper's own containers, `cm.get_rpc_addr()`.
     Raises: StackError: it cannot be started, or runs in another version, on another port or with other `frontends`.
     """
-    manager = LocalContainerManager(cluster_name, port, frontends, keep=keep, home=home)
+    manager = LocalContainerManager(cluster_name, port, frontends, keep=keep, home=home, legacy_rpc=legacy_rpc)
     manager.start_clipper()
     connection = ClipperConnection(manager)
     connection.connect()

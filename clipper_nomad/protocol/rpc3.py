@@ -35,7 +35,9 @@ MAX_FRAMES = MAX_BATCH_COUNT + 8
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
-_NUMBER = re.compile(rb"-?[0-9]{1,9}")
+# Clipper's C++ and R containers send as many bytes of it as the version has, so a zero and what lies behind may follow
+_NUMBER = re.compile(rb"(-?[0-9]{1,9})(?:\0.*)?", re.DOTALL)
+_VERSION_BYTES = (4, 8)  # Clipper's JVM containers send eight
 
 
 class MessageType(enum.IntEnum):
@@ -147,14 +149,15 @@ def decode_from_container(frames: Sequence[bytes]) -> FromContainer:
 def _new_container(rest: Sequence[bytes]) -> NewContainer:
     if len(rest) not in (3, 4):
         raise WireError(f"a new container says 3 or 4 things of itself; {len(rest)} frames came")
-    if not _NUMBER.fullmatch(rest[2]):
+    number = _NUMBER.fullmatch(rest[2][:MAX_NAME_BYTES])
+    if number is None:
         raise WireError("the input type of a new container is written in digits")
     version = rest[3] if len(rest) == 4 else b""  # another version may well write it otherwise
     return NewContainer(
         model=_text(rest[0], "the model"),
         version=_text(rest[1], "the version"),
-        input_type=int(rest[2]),
-        rpc_version=_U32.unpack(version)[0] if len(version) == _U32.size else None,
+        input_type=int(number[1]),
+        rpc_version=int.from_bytes(version, "little") if len(version) in _VERSION_BYTES else None,
     )
 
 

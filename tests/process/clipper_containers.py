@@ -53,9 +53,10 @@ class LegacyContainer:
         """Send a heartbeat."""
         self.socket.send_multipart([b"", b"\x02\0\0\0"])
 
-    def introduce(self, *, rpc_version: bytes | None = b"\x03\0\0\0") -> None:
+    def introduce(self, *, rpc_version: bytes | None = b"\x03\0\0\0", behind_the_type: bytes = b"") -> None:
         """Say who it is."""
-        said = [b"", b"\0\0\0\0", self.model.encode(), self.version.encode(), str(self.data_type).encode()]
+        data_type = str(self.data_type).encode() + behind_the_type
+        said = [b"", b"\0\0\0\0", self.model.encode(), self.version.encode(), data_type]
         self.socket.send_multipart(said if rpc_version is None else [*said, rpc_version])
 
     def respond(self, message_id: bytes, outputs: Sequence[str | bytes]) -> None:

@@ -57,7 +57,22 @@ def test_an_introduction(model: str, version: str, kind: int) -> None:
     assert decode_from_container(frames[:-1]) == NewContainer(model, version, kind, None)
 
 
-@given(st.binary(max_size=9).filter(lambda frame: frame != le32(3)))
+@given(st.sampled_from(["1", "10", "2026-07-30", "a-long-one" * 4]), st.integers(0, 4), st.binary(max_size=40))
+def test_the_introduction_of_a_c_or_r_container(version: str, kind: int, garbage: bytes) -> None:
+    """They send as many bytes of the input type as the version has: a zero ends it, and anything may follow."""
+    said = (str(kind).encode() + b"\0" + garbage)[: len(version)]
+
+    assert decode_from_container([b"", le32(0), b"m", version.encode(), said, le32(3)]) == NewContainer(
+        "m", version, kind, 3
+    )
+
+
+def test_the_introduction_of_a_jvm_container() -> None:
+    """Its RPC version has eight bytes."""
+    assert decode_from_container([b"", le32(0), b"m", b"1", b"3", le64(3)]) == NewContainer("m", "1", 3, 3)
+
+
+@given(st.binary(max_size=9).filter(lambda frame: frame not in (le32(3), le64(3))))
 def test_an_introduction_of_another_version_is_told_apart(version: bytes) -> None:
     said = decode_from_container([b"", le32(0), b"m", b"1", b"3", version])
 
@@ -144,6 +159,8 @@ def _broken(rng: random.Random, frames: list[bytes]) -> list[bytes]:
         ([b"", le32(2), b""], "nothing after its type"),
         ([b"", le32(0), b"m", b"1"], "3 or 4 things"),
         ([b"", le32(0), b"m", b"1", b"doubles", le32(3)], "digits"),
+        ([b"", le32(0), b"m", b"1", b"3doubles", le32(3)], "digits"),
+        ([b"", le32(0), b"m", b"1", b"\0", le32(3)], "digits"),
         ([b"", le32(0), b"\xff", b"1", b"3", le32(3)], "not UTF-8"),
         ([b"", le32(0), b"m" * 1025, b"1", b"3", le32(3)], "at most 1024"),
         ([b"", le32(1), le32(7), le64(8)], "3 frames and its outputs"),
