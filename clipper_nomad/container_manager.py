@@ -75,9 +75,17 @@ class ContainerManager(Protocol):
         """
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        within_s: float = 600.0,
     ) -> None:
-        """Start replicas of a model version. They are not ready when this returns."""
+        """Start replicas of a model version. They need not be ready when this returns, which is `within_s` at the latest."""
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""

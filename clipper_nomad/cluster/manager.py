@@ -36,12 +36,11 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.rollout.events import RolloutEvent
-from clipper_nomad.cluster.rollout.evidence import gather
+from clipper_nomad.cluster.rollout.evidence import gather, view_of
 from clipper_nomad.cluster.rollout.explain import explain
 from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
-from clipper_nomad.cluster.rollout.policy import View
 from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
 from clipper_nomad.cluster.route_claims import refuse_clashes
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
@@ -121,7 +120,8 @@ class NomadContainerManager:
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = logging.getLogger("clipper_nomad.cluster")
-        place = placement or Placement(datacenters=tuple(datacenters), namespace=namespace)
+        datacenters = (datacenters,) if isinstance(datacenters, str) else tuple(datacenters)
+        place = placement or Placement(datacenters=datacenters, namespace=namespace)
         endpoint = nomad_endpoint(environ, address=nomad_ip)
         self.nomad = NomadApi(
             replace(
@@ -218,6 +218,8 @@ class NomadContainerManager:
             balancer.check_tcp()
             balancer.check_http()
             refuse_clashes(self.names, self.consul.services(), tcp_port=balancer.tcp_proxy_port)
+        elif self._dns is None:
+            self.consul.leader()  # all is found through it
         jobs = self._stubs()
         refuse_ambiguous(self._survey(jobs), self.names)
         for spec in specs:
@@ -279,17 +281,30 @@ class NomadContainerManager:
         self._images.forget(parse(image))
 
     def make_channel_key(self, name: str, version: str) -> str:
-        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption."""
-        job = self.names.model_job(name, version)
-        return self._secrets.ensure_of_model(job, has_key=self.blueprint.encrypted)
+        """Make a key pair for the version, unless it has one, and return its public key; "" without encryption.
+        Raises: NotOurs: the job whose Variable would have it is somebody else's."""
+        wanted = model_stub(self.names, name, version, namespace=self._namespace)
+        check_claim(wanted, self._stubs(), self.names, namespace=self._namespace)
+        return self._secrets.ensure_of_model(wanted.id, has_key=self.blueprint.encrypted)
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        within_s: float = DEPLOY_WITHIN_S,
     ) -> None:
         """Start replicas of a version, and return when they are loaded and warm.
 
-        Raises: NotOurs. RolloutFailed: they did not become healthy; nothing of them is left. NomadUnreachable.
+        Raises: NotOurs. FabioUnreachable: nobody listens where replicas dial. RolloutFailed: they did not become healthy
+        `within_s`; nothing of them is left. NomadUnreachable.
         """
+        if isinstance(self.load_balancer, FabioLoadBalancer):
+            self.load_balancer.check_tcp()
         spec = self.blueprint.model(
             name,
             version,
@@ -300,7 +315,7 @@ class NomadContainerManager:
             server_key=self._connected.curve_public,
         )
         self._check_claim(spec, self._stubs())
-        self._roll_out([spec], deadline_s=DEPLOY_WITHIN_S)
+        self._roll_out([spec], deadline_s=within_s)
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
@@ -315,7 +330,8 @@ class NomadContainerManager:
     def job_failure(self, job_id: str) -> Failure | None:
         """Return why a job is not healthy, None if nothing says so."""
         job = self.nomad.job(job_id)
-        return None if job is None else explain(gather(job, self._view(job_id), nomad=self.nomad, consul=self.consul))
+        view = view_of(self.nomad, job_id)
+        return None if job is None else explain(gather(job, view, nomad=self.nomad, consul=self.consul))
 
     def get_num_replicas(self, name: str, version: str) -> int:
         """Return how many replicas of a version are wanted."""
@@ -443,16 +459,6 @@ class NomadContainerManager:
         if not found:
             raise ServiceNotFound(f"Consul knows no healthy instance of {service}.")
         return found[0].address, found[0].port
-
-    def _view(self, job_id: str) -> View:
-        deployments = self.nomad.deployments(job_id)
-        newest = max(deployments, key=lambda each: int(each["CreateIndex"]), default=None)
-        return View(
-            evaluation=None,
-            evaluations=self.nomad.evaluations(job_id),
-            deployment=newest,
-            allocations=self.nomad.allocations(job_id),
-        )
 
 
 def _at_once(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:  # Any: as `work` has it

@@ -93,6 +93,12 @@ def read_stub(entry: Mapping[str, Any]) -> JobStub:
     )
 
 
+def model_stub(names: ClusterNames, model: str, version: str, *, namespace: str = DEFAULT_NAMESPACE) -> JobStub:
+    """Return the job that a model version of ours has, for `check_claim`. Raises: InvalidName."""
+    meta = {META_CLUSTER: names.cluster, META_KIND: Kind.MODEL, META_MODEL: model, META_MODEL_VERSION: version}
+    return JobStub(id=names.model_job(model, version), namespace=namespace, meta=meta)
+
+
 def expected_id(job: JobStub) -> str | None:
     """Return the id that the job's meta leads to, None if the meta is not that of a job of any cluster."""
     try:

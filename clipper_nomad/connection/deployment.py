@@ -114,25 +114,37 @@ class Rollout:
     def _register(self) -> Staged:
         plan = self.plan
         sample = json.dumps(plan.sample) if plan.sample is not None else None
-        return self.admin.add_version(
-            NewVersion(
-                name=plan.name,
-                version=plan.version,
-                input_type=plan.kind.word,
-                image=plan.image,
-                labels=plan.labels,
-                batch_size=plan.batch_size,
-                replicas=plan.num_replicas,
-                retry=plan.retry,
-                sample=sample if sample is not None and len(sample) <= MAX_SAMPLE_BYTES else None,
-                public_key=self.manager.make_channel_key(plan.name, plan.version),
-                staged=True,
-            )
+        new = NewVersion(
+            name=plan.name,
+            version=plan.version,
+            input_type=plan.kind.word,
+            image=plan.image,
+            labels=plan.labels,
+            batch_size=plan.batch_size,
+            replicas=plan.num_replicas,
+            retry=plan.retry,
+            sample=sample if sample is not None and len(sample) <= MAX_SAMPLE_BYTES else None,
+            public_key=self.manager.make_channel_key(plan.name, plan.version),
+            staged=True,
         )
+        try:
+            return self.admin.add_version(new)
+        except AdminRefused:
+            if self._record() is None:  # else the key is that of a version which is there
+                self.manager.forget_models({plan.name: [plan.version]})
+            raise
 
     def _start(self, staged: Staged) -> None:
         plan = self.plan
-        self.manager.deploy_model(plan.name, plan.version, plan.kind.word, plan.image, plan.num_replicas, uid=staged.uid)
+        self.manager.deploy_model(
+            plan.name,
+            plan.version,
+            plan.kind.word,
+            plan.image,
+            plan.num_replicas,
+            uid=staged.uid,
+            within_s=max(1.0, round(self._deadline - self.now(), 1)),
+        )
 
     def _clear_left_over(self) -> None:
         """Stop replicas of a deploy of this version that was killed: they would be taken for ours."""

@@ -10,9 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from clipper_nomad.admin.client import AdminClient
 from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
 from clipper_nomad.container_manager import ContainerManager
-from clipper_nomad.errors import ClipperException
+from clipper_nomad.errors import ClipperException, InvalidSpec
 
 CONTAINERLESS_MODEL_IMAGE = "NO_CONTAINER"  # Clipper's mark of a model registered without an image
+
+
+MOST_REPLICAS = 10_000  # admin's limit
+
+
+def check_count(num_replicas: object) -> None:
+    """Refuse what is no number of replicas. Raises: InvalidSpec."""
+    if not isinstance(num_replicas, int) or isinstance(num_replicas, bool) or not 0 <= num_replicas <= MOST_REPLICAS:
+        raise InvalidSpec("Replicas", (f"num_replicas: {num_replicas!r}; expected an integer from 0 to {MOST_REPLICAS}",))
 
 
 class ReplicaCalls(CatalogCalls):
@@ -36,8 +45,9 @@ class ReplicaCalls(CatalogCalls):
     def set_num_replicas(self, name: str, num_replicas: int, version: object = None) -> None:
         """Start or drain replicas of a version until there are `num_replicas`; without a version, of the current one.
 
-        Raises: ClipperException: it is not registered, or has no container.
+        Raises: InvalidSpec; ClipperException: it is not registered, or has no container.
         """
+        check_count(num_replicas)
         number = self._given_or_current(name, version)
         model = self.get_model_info(name, number)
         if model is None:

@@ -199,7 +199,15 @@ class LocalContainerManager:
         return ""
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        within_s: float = 600.0,  # noqa: ARG002  # as the interface has it; the supervisor answers at once
     ) -> None:
         """Start replicas of a version from a published bundle. They are not ready when this returns.
 

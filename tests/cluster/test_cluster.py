@@ -14,12 +14,10 @@ import docker
 import pytest
 import requests
 
-from clipper_nomad import ClipperConnection, DeployFailed, NomadContainerManager, NotOurs
+from clipper_nomad import ClipperConnection, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
 from clipper_nomad.deployers import python as python_deployer
-from clipper_nomad.errors import ClipperException
 from clipper_nomad.images.image_set import ImageSet
-from tests.cluster.jobs import web_job
 from tests.cluster.parts import redis_image
 from tests.cluster.rig import Rig
 from tests.waiting import wait_until
@@ -179,36 +177,6 @@ def test_a_new_version_takes_over_without_a_lost_query(cluster: Cluster) -> None
     assert cluster.ask(2.0)["output"] == 2.0
 
 
-def test_a_model_that_cannot_be_loaded_is_explained_and_nothing_of_it_is_left(cluster: Cluster) -> None:
-    with pytest.raises(ClipperException, match="no weights are here") as caught:
-        deploy(cluster.conn, "3", Unloadable())
-
-    assert isinstance(caught.value, ClipperException)
-    assert cluster.manager.nomad.job(cluster.manager.names.model_job(MODEL, "3")) is None
-    assert "3" not in {model["model_version"] for model in cluster.conn.get_all_models(verbose=True)}
-    assert cluster.ask(2.0)["output"] == 2.0
-
-
-class Unloadable:
-    """A model whose weights exist on its maker's machine only."""
-
-    def __call__(self, inputs: list[Any]) -> list[Any]:  # Any: as models have them
-        return inputs
-
-    def __setstate__(self, state: object) -> None:
-        raise FileNotFoundError("no weights are here")
-
-    def __getstate__(self) -> dict[str, int]:
-        return {"weights": 1}
-
-
-def test_a_model_that_fails_its_first_prediction_is_not_deployed(cluster: Cluster) -> None:
-    with pytest.raises(DeployFailed):
-        deploy(cluster.conn, "4", lambda inputs: [1.0] * (len(inputs) + 1))
-
-    assert cluster.manager.nomad.job(cluster.manager.names.model_job(MODEL, "4")) is None
-
-
 def test_a_killed_replica_serves_again_within_seconds(cluster: Cluster, daemon: docker.DockerClient) -> None:
     names = cluster.manager.names
     (allocation,) = [
@@ -247,23 +215,6 @@ def test_logs_of_every_allocation_are_written(cluster: Cluster, tmp_path: Path) 
     assert any("query-frontend" in path for path in written)
     model_logs = [Path(path).read_text() for path in written if f"model-{MODEL}-1" in path and "stderr" in path]
     assert any("replica is ready" in text for text in model_logs)
-
-
-def test_a_job_of_somebody_else_with_our_id_is_refused_and_left_alone(
-    cluster: Cluster, rig: Rig, daemon: docker.DockerClient
-) -> None:
-    nomad, names = cluster.manager.nomad, cluster.manager.names
-    taken = names.model_job("theirs", "1")
-    theirs = nomad.parse(web_job(taken))
-    registered = nomad.register(theirs, modify_index=0)
-    try:
-        with pytest.raises(NotOurs, match="is not this cluster's"):
-            deploy(cluster.conn, "1", lambda inputs: inputs, name="theirs")
-
-        assert nomad.job(taken)["JobModifyIndex"] == registered.job_modify_index  # type: ignore[index]
-        assert not cluster.conn.get_all_models() or "theirs:1" not in cluster.conn.get_all_models()
-    finally:
-        nomad.deregister(taken, purge=True)
 
 
 def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(

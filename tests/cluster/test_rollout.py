@@ -80,17 +80,6 @@ def test_the_same_job_again_changes_nothing(nomad: NomadApi) -> None:
     assert [each["ID"] for each in running(nomad, "web")] == [each["ID"] for each in before]
 
 
-def test_a_job_that_no_client_can_hold_is_not_even_registered(nomad: NomadApi) -> None:
-    started = time.monotonic()
-
-    failed = fails(nomad, web_job("huge", memory=900_000))
-
-    assert "needs 900,000 MiB of memory; the roomiest client has " in failed.cause
-    assert failed.outcome == "Nothing was registered."
-    assert nomad.job("huge") is None
-    assert time.monotonic() - started < 5
-
-
 def test_room_that_is_taken_is_waited_for_and_then_missed(nomad: NomadApi) -> None:
     roll_out(nomad, web_job("first", cpu=12_000))
 
@@ -107,13 +96,6 @@ def test_room_that_is_set_free_in_time_is_taken(nomad: NomadApi) -> None:
     done = roll_out(nomad, web_job("second", cpu=12_000))
 
     assert done.changed
-
-
-def test_an_unknown_datacenter_is_named_with_those_there_are(nomad: NomadApi) -> None:
-    failed = fails(nomad, web_job("lost", datacenter="mars-1"))
-
-    assert failed.cause == "no client of node pool 'default' is in datacenter 'mars-1'"
-    assert failed.hint == "The clients are in: dc1."
 
 
 def test_a_new_job_that_crashes_says_why_and_is_gone(rig: Rig, nomad: NomadApi) -> None:

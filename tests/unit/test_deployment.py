@@ -38,7 +38,15 @@ class Manager:
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("test"))
 
     def deploy_model(
-        self, name: str, version: str, input_type: str, image: str, num_replicas: int = 1, *, uid: str = ""
+        self,
+        name: str,
+        version: str,
+        input_type: str,
+        image: str,
+        num_replicas: int = 1,
+        *,
+        uid: str = "",
+        within_s: float = 600.0,
     ) -> None:
         self._note("start", name, version, input_type, image, num_replicas, uid)
 
@@ -166,7 +174,17 @@ def test_a_version_that_is_refused_starts_nothing() -> None:
 
     rig.fails_with(AdminRefused)
 
-    assert rig.steps == ["read", "register"]
+    assert rig.steps == ["read", "register", "read", "forget"]  # the key that was made for it
+
+
+def test_a_version_that_is_there_already_keeps_its_key() -> None:
+    rig = Rig()
+    rig.admin.fails["register"] = AdminRefused(400, "exists")
+    rig.admin.catalogs = [[{"name": "m", "version": "2", "uid": "theirs", "staged": False}]]
+
+    rig.fails_with(AdminRefused)
+
+    assert rig.steps == ["read", "register", "read"]
 
 
 UNDONE = ["discard", "stop", "forget"]

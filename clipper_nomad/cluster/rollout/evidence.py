@@ -65,3 +65,14 @@ def _failing_checks(job: Json, view: View, consul: ConsulApi | None) -> list[Fai
         for state in states
         if state.status != "passing" and allocation["ID"] in state.service_id
     ]
+
+
+def view_of(nomad: NomadApi, job_id: str) -> View:
+    """Return what Nomad says of a job now."""
+    newest = max(nomad.deployments(job_id), key=lambda each: int(each["CreateIndex"]), default=None)
+    return View(
+        evaluation=None,
+        evaluations=nomad.evaluations(job_id),
+        deployment=newest,
+        allocations=nomad.allocations(job_id),
+    )
