@@ -34,6 +34,11 @@ class Addresses:
         self._balancer = balancer
         self._found: tuple[float, str] | None = None
 
+    @property
+    def asks_consul(self) -> bool:
+        """Whether services are looked up by Consul's HTTP API."""
+        return self._dns is None
+
     def find(self, service: str) -> tuple[str, int]:
         """Return host and port of a healthy instance. Raises: ServiceNotFound, DiscoveryError, ConsulUnreachable."""
         return self._asked_consul(service) if self._dns is None else self._dns.resolveSRV(service)

@@ -24,6 +24,8 @@ WAIT_S = 30.0  # of a blocking query; Consul's own default is five minutes
 ITSELF = "consul"  # the one service that every Consul has
 _NO_RIGHT = "CONSUL_HTTP_TOKEN is unknown, expired, or its policy does not let it read all services and nodes."
 
+_LONGEST = 300  # characters of an answer that an error repeats
+
 Answer = TypeVar("Answer")
 
 
@@ -137,7 +139,10 @@ class ConsulApi:
                 hint=_NO_RIGHT,
             ) from exc
         except consul.ConsulException as exc:
-            raise ConsulRefused(f"Consul at {self.endpoint.url} answered: {exc}") from exc
+            raise ConsulRefused(
+                f"Consul at {self.endpoint.url} answered: {str(exc).strip()[:_LONGEST]}",
+                hint="See what listens at that address; CONSUL_HTTP_ADDR names Consul's HTTP port, 8500 by default.",
+            ) from exc
 
 
 def _instance(entry: Mapping[str, Any]) -> Instance:  # Any: Consul's JSON

@@ -37,7 +37,7 @@ from clipper_nomad.cluster.jobs.specs import (
 from clipper_nomad.cluster.log_files import write_logs
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job, refuse_second
+from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, check_listeners, own_fabio_job
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
 from clipper_nomad.cluster.part_options import options_of_parts
 from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
@@ -130,7 +130,8 @@ class NomadContainerManager:
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = ClusterAdapter(
             logging.getLogger("clipper_nomad.cluster"), {"cluster_name": cluster_name}
         )
-        place = placement or Placement(datacenters=tuple(datacenters), namespace=namespace)
+        datacenters = (datacenters,) if isinstance(datacenters, str) else tuple(datacenters)
+        place = placement or Placement(datacenters=datacenters, namespace=namespace)
         endpoint = nomad_endpoint(environ, address=nomad_ip)
         self.nomad = NomadApi(
             replace(
@@ -264,14 +265,11 @@ class NomadContainerManager:
         found = self._survey(jobs)
         balancer = self.addresses.balancer()
         if isinstance(balancer, FabioLoadBalancer):
-            if any(isinstance(spec, FabioJob) for spec in specs) and self.names.fabio_job not in {
-                job.id for job in found.ours
-            }:
-                refuse_second(balancer)
-            else:
-                balancer.check_tcp()
-                balancer.check_http()
+            is_new = any(isinstance(spec, FabioJob) for spec in specs)
+            check_listeners(balancer, is_new=is_new and self.names.fabio_job not in {job.id for job in found.ours})
             refuse_clashes(self.names, self.consul.services(), tcp_port=balancer.tcp_proxy_port)
+        elif self.addresses.asks_consul:
+            self.consul.leader()  # all is found through it
         refuse_ambiguous(found, self.names)
         for spec in specs:
             self._check_claim(spec, jobs)
@@ -338,16 +336,7 @@ class NomadContainerManager:
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
-        self.blueprint.model(
-            name,
-            version,
-            uid="",
-            input_type="doubles",
-            program=Image(reference="any"),
-            replicas=0,
-            server_key="x" * 40,
-            options=options,
-        )
+        self.blueprint.check_model(name, version, options)
 
     def deploy_model(  # what a deploy is made of
         self,

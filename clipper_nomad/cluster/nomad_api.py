@@ -28,6 +28,7 @@ CALL_TIMEOUT_S = 10.0  # an answer takes milliseconds; a server that elects a le
 WAIT_S = 30.0  # of a blocking query; the API's own default is five minutes
 ACTIVE_DEPLOYMENT = frozenset({"initializing", "running", "paused", "blocked", "unblocking", "pending"})
 _CONFLICT_TEXT = "Enforcing job modify index"  # HTTP 500: told by nothing but its text (Nomad 1.11, job_endpoint.go)
+_NOT_NOMAD = "See what listens at that address; NOMAD_ADDR names Nomad's HTTP port, 4646 by default."
 _LONGEST_BODY = 2000  # characters of an answer that an error repeats
 
 
@@ -304,7 +305,7 @@ class NomadApi:
                 f"{self.endpoint.url} answered {answer.status_code} with something that is not JSON; expected Nomad's API.",
                 status=answer.status_code,
                 body=answer.text[:200],
-                hint="See what listens at that address; NOMAD_ADDR names Nomad's HTTP port, 4646 by default.",
+                hint=_NOT_NOMAD,
             ) from exc
 
     def _call(
@@ -342,7 +343,7 @@ class NomadApi:
 
     def _refused(self, answer: requests.Response) -> NomadRefused:
         body = answer.text.strip()[:_LONGEST_BODY]
-        hint = None
+        hint = None if body else _NOT_NOMAD  # whoever answers without a word
         said = f"answered {answer.status_code}"
         if answer.status_code in {401, 403}:
             asked = answer.request

@@ -65,6 +65,15 @@ def refuse_second(balancer: FabioLoadBalancer) -> None:
         )
 
 
+def check_listeners(balancer: FabioLoadBalancer, *, is_new: bool) -> None:
+    """See that somebody listens on both ports, or nobody yet where a new Fabio is to. Raises: FabioUnreachable."""
+    if is_new:
+        refuse_second(balancer)
+    else:
+        balancer.check_tcp()
+        balancer.check_http()
+
+
 def await_listeners(find: Callable[[], LoadBalancer | None], *, job: str) -> None:
     """Return when the Fabio that was started listens where it is looked for (`find`). Raises: FabioUnreachable."""
     deadline = time.monotonic() + LISTENS_WITHIN_S

@@ -20,7 +20,7 @@ from clipper_nomad.connection.deployed_app import DeployedApp
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment, Plan, Rollout, withdraw_unused
 from clipper_nomad.connection.inputs import kind_of, known_kind, sample_input
 from clipper_nomad.connection.prediction import PredictClient, Prediction
-from clipper_nomad.connection.replica_calls import ReplicaCalls
+from clipper_nomad.connection.replica_calls import ReplicaCalls, check_count
 from clipper_nomad.connection.trial import try_function
 from clipper_nomad.container_manager import ContainerManager
 from clipper_nomad.errors import AdminUnreachable, ClipperException, InvalidName
@@ -190,6 +190,7 @@ class ClipperConnection(ReplicaCalls):
     ) -> Deployment:
         """Do `build_model`, then `deploy_model`. If that fails, what was built is removed again."""
         self._require_connection()
+        check_count(num_replicas)
         self.check_job_options(name, version, job_options)
         image = self.build_model(name, version, model_data_path, base_image, container_registry, pkgs_to_install)
         with self.withdrawing_on_failure(image):
@@ -256,6 +257,7 @@ class ClipperConnection(ReplicaCalls):
         nothing of it is left, and the version that served before still does.
         """
         self._require_connection()
+        check_count(num_replicas)
         number = self._deployable(name, version)
         kind = known_kind(input_type)
         self.check_job_options(name, number, job_options)

@@ -13,10 +13,19 @@ from clipper_nomad.cell_block import show
 from clipper_nomad.connection.catalog_calls import CatalogCalls, Json
 from clipper_nomad.connection.readiness import ready_replicas
 from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE, ContainerManager
-from clipper_nomad.errors import ClipperException
+from clipper_nomad.errors import ClipperException, InvalidSpec
 
 SCALE_WITHIN_S = 300.0  # an image may have to be pulled
 LOOK_EVERY_S = 0.25
+
+
+MOST_REPLICAS = 10_000  # admin's limit
+
+
+def check_count(num_replicas: object) -> None:
+    """Refuse what is no number of replicas. Raises: InvalidSpec."""
+    if not isinstance(num_replicas, int) or isinstance(num_replicas, bool) or not 0 <= num_replicas <= MOST_REPLICAS:
+        raise InvalidSpec("Replicas", (f"num_replicas: {num_replicas!r}; expected an integer from 0 to {MOST_REPLICAS}",))
 
 
 class ReplicaCalls(CatalogCalls):
@@ -42,9 +51,10 @@ class ReplicaCalls(CatalogCalls):
     ) -> None:
         """Start or drain replicas of a version, and return when every query frontend has `num_replicas` ready.
 
-        Without a version, of the current one. Raises: ClipperException: it is not registered, has no container, or its
-        replicas do not become ready within `timeout_s`, and why; `num_replicas` stay wanted.
+        Without a version, of the current one. Raises: InvalidSpec; ClipperException: it is not registered, has no container,
+        or its replicas do not become ready within `timeout_s`, and why; `num_replicas` stay wanted.
         """
+        check_count(num_replicas)
         deadline = time.monotonic() + timeout_s
         number = self._given_or_current(name, version)
         model = self.get_model_info(name, number)

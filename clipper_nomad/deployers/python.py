@@ -8,6 +8,7 @@ from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection import ClipperConnection
 from clipper_nomad.connection.deployment import DEPLOY_WITHIN_S, Deployment
 from clipper_nomad.connection.inputs import input_of_function, known_kind, sample_input
+from clipper_nomad.connection.replica_calls import check_count
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import ClipperException, UnconnectedException
 
@@ -87,6 +88,7 @@ def deploy_python_closure(  # noqa: PLR0913  # Clipper's signature
     """
     if not clipper_conn.connected:
         raise UnconnectedException
+    check_count(num_replicas)
     kind = known_kind(input_type)
     clipper_conn.check_job_options(name, version, job_options)
     given = sample_input(sample, kind) if sample is not None else input_of_function(func, kind)

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import docker
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from clipper_nomad.errors import ImageError
-from clipper_nomad.images.recipes import LABEL
+from clipper_nomad.images.recipes import LABEL, PYTHON_LABEL
 from clipper_nomad.images.references import Reference
 
 REACH_WITHIN_S = 10.0
@@ -86,7 +86,7 @@ class DockerImages:
         """Return the name by digest of an image that a registry has. Raises: ImageError: it has none, or is out of reach."""
         if reference.digest:
             return reference
-        with failures(f"asking the registry for {reference}"):
+        with failures(f"asking the registry for {reference}", hint_of=lambda said: _push_hint(said, reference)):
             data = self._client.images.get_registry_data(str(reference))
         return Reference(reference.repository, reference.tag, str(data.id))
 
@@ -103,6 +103,14 @@ class DockerImages:
             except ImageNotFound:
                 return None
         return str(labels.get(LABEL, ""))
+
+    def python_of(self, image: str) -> str | None:
+        """Return which Python an image of the toolkit has, such as "3.11"; None: it is not here, or does not say."""
+        with failures(f"looking at {image}"):
+            try:
+                return self._client.images.get(image).labels.get(PYTHON_LABEL)
+            except ImageNotFound:
+                return None
 
     def remove(self, reference: Reference) -> None:
         """Take a name away, and the image with its last one; nothing to do if it is gone."""
@@ -129,8 +137,8 @@ def _push_hint(error: str, reference: Reference) -> str:
         return f"See whether {registry} is the registry's address and can be reached from the Docker host."
     if "http response to https client" in text:
         return f"{registry} speaks plain HTTP: name it in insecure-registries of Docker's daemon.json, or give it TLS."
-    if "tag does not exist" in text:
-        return "Build it first: clipper-nomad images build"
+    if "tag does not exist" in text or "manifest unknown" in text:
+        return "Build it first (clipper-nomad images build), and push it (clipper-nomad images push)."
     return "Docker's own log may say more."
 
 
@@ -140,13 +148,14 @@ def _build_failure(reference: Reference, base: str, event: Event, tail: Iterable
 
 
 @contextmanager
-def failures(what: str, *, hint: str | None = None) -> Iterator[None]:
-    """Turn every error of the client into ImageError, with what was being done."""
+def failures(what: str, *, hint: str | None = None, hint_of: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Turn every error of the client into ImageError, with what was being done. `hint_of`: from what was said."""
     try:
         yield
-    except NotFound as exc:
-        error = ImageError(f"{what} failed: {exc.explanation or exc}", hint=hint)
-        error.is_missing = True
+    except APIError as exc:  # its text holds the daemon's URL, its explanation what the daemon said
+        said = str(exc.explanation or exc)
+        error = ImageError(f"{what} failed: {said}", hint=hint_of(said) if hint_of else hint)
+        error.is_missing = isinstance(exc, NotFound)
         raise error from exc
     except (DockerException, OSError) as exc:
         raise ImageError(f"{what} failed: {exc}", hint=hint) from exc

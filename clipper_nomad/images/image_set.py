@@ -13,6 +13,7 @@ from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.index_settings import read_index_settings
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import Reference, model_image, parse, part_image
+from clipper_nomad.protocol.bundle import packed_by
 
 Progress = Callable[[str, str], None]  # (image's name, what is said of it)
 
@@ -124,6 +125,7 @@ class ImageSet:
         """
         reference = model_image(cluster, name, version, registry=self._registry)
         runtime = self._runtime_on(base) if base else str(self.find(Part.RUNTIME))
+        self._refuse_other_python(bundle, runtime)
         index = read_index_settings()
         context = model_context(bundle, python=self._python, packages=packages, index=index)
         self._say(reference, f"building on {runtime}")
@@ -141,6 +143,16 @@ class ImageSet:
         fixed = Reference(reference.repository, f"{version}-{image_id.removeprefix('sha256:')[:12]}")
         self._images.tag(image_id, fixed)
         return fixed
+
+    def _refuse_other_python(self, bundle: Path, runtime: str) -> None:
+        """See that the image can load the bundle. Raises: ImageError."""
+        wanted, has = packed_by(bundle), self._images.python_of(runtime)
+        if wanted is not None and has is not None and wanted != has:
+            raise ImageError(
+                f"The model was packed by Python {wanted}, and {runtime} has Python {has}; expected the same minor version.",
+                hint=f"Deploy it from Python {has}, or on an image with Python {wanted}: base_image=, or"
+                f" `clipper-nomad images build` from Python {wanted}.",
+            )
 
     def _runtime_on(self, base: str) -> str:
         """Return the runtime's image on the user's own base, which may be one already."""

