@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 TICK_EVERY_S = 1.0
 LATE_ACCEPT_S = 2.0  # at drain the listener stays open this long: a proxy that has not heard of it yet may be dialling
+LATE_ACCEPT_INHERITED_S = 0.5  # one that was inherited usually stays open in its owner, so that nobody is refused
 CLOSE_TIMEOUT_S = 2.0
 
 
@@ -209,8 +210,8 @@ class Server:
             server.step_back()
         self._http.drain(time.monotonic())
         deadline = time.monotonic() + self._settings.drain_s
-        if self._settings.http.fd is None:  # one that was inherited stays open in its owner: nobody is refused
-            await asyncio.sleep(min(LATE_ACCEPT_S, self._settings.drain_s))
+        late_accept_s = LATE_ACCEPT_S if self._settings.http.fd is None else LATE_ACCEPT_INHERITED_S
+        await asyncio.sleep(min(late_accept_s, self._settings.drain_s))
         server.close()
         while (self._http.connections or self._serving.owes_answers) and time.monotonic() < deadline:
             self._http.tick(time.monotonic(), time.time())

@@ -88,6 +88,7 @@ class Frontend:
     """
 
     ends_with = 0
+    inherits_port = True  # its listening socket; else it opens the port itself
 
     def __init__(self, *records: Record, **settings: object) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="cn-")  # short: it holds unix sockets
@@ -103,14 +104,17 @@ class Frontend:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process on an inherited socket, so that no other process can take the port meanwhile."""
+        """Start the process, usually on an inherited socket, so that no other process can take the port meanwhile."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.http = listening.getsockname()
+        address = f"fd://{listening.fileno()}" if self.inherits_port else "{}:{}".format(*self.http)
         with listening, self._log.open("ab") as log:
+            if not self.inherits_port:
+                listening.close()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "clipper_nomad_frontend"],
-                env=self.environment(HTTP_ADDRESS=f"fd://{listening.fileno()}"),
-                pass_fds=[listening.fileno(), *self.inherits],
+                env=self.environment(HTTP_ADDRESS=address),
+                pass_fds=[*([listening.fileno()] if self.inherits_port else []), *self.inherits],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,23 @@ def test_a_frontend_that_is_stopped_under_load_fails_no_request() -> None:
         assert frontend.exit_code() == 0
         assert [each.failure for each in steady] == [None] * 16
         assert {status for each in steady for status in each.statuses} == {200}
+
+
+def test_a_frontend_that_is_stopped_takes_new_connections_for_a_while() -> None:
+    own = Frontend(an_app(), a_version())
+    own.inherits_port = False
+    with own as frontend, PeerReplica(frontend.rpc) as peer:
+        peer.wait_for(lambda: peer.is_welcome, "its welcome")
+        frontend.terminate()
+        wait_until(lambda: "draining" in frontend.log, "it drains")
+        until = time.monotonic() + 1.2
+        replies = []
+        while time.monotonic() < until:
+            with frontend.client() as client:  # as a proxy that has not heard of it yet
+                replies.append(client.predict("a", [1.0]))
+
+        assert {(reply.status, reply.header("Connection")) for reply in replies} == {(200, "close")}
+        assert frontend.exit_code() == 0
 
 
 def test_what_is_under_way_when_a_frontend_is_stopped_is_answered() -> None:
