@@ -32,6 +32,16 @@ def test_a_connection_that_has_ended_is_nobodys() -> None:
     assert owner_in(TABLE, end=GONE, other_end=HERE) is None
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+def test_our_own_connection_by_an_ipv6_socket_is_no_strangers() -> None:
+    """Java dials an IPv4 address so: the connection is in the table for IPv6."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket(socket.AF_INET6) as dialling:
+        dialling.connect(("::ffff:127.0.0.1", listening.getsockname()[1]))
+        connection, _ = listening.accept()
+        with connection:
+            assert not is_stranger(connection.fileno())
+
+
 def test_our_own_connection_is_no_strangers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
         connection, _ = listening.accept()
