@@ -1,8 +1,8 @@
 """What each package may import, what a module may be called, and where no clock and no pickle may be.
 
 Reads every import with `ast`, nested ones too, and names the forbidden edge. The rules are in architecture_rules.py, whose
-ROWS is the table of docs/architecture.md: a package without a row fails, as does a new frontend file with a clock. The second
-half proves that each rule can fail.
+ROWS is the table of docs/architecture.md: a package without a row fails, as does a new frontend file with a clock.
+The second half proves that each rule can fail.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def test_a_frontend_that_is_added_under_load_answers_for_every_model(cluster: Cl
 
     assert load.tally.verdicts == {Verdict.RIGHT: load.tally.queries}, load.tally.describe()
     await_whole(cluster)
-    assert manager.job_failure(manager.names.frontend_job) is None
+    assert manager.failures.now(manager.names.frontend_job) is None
 
 
 def scale_frontends(cluster: Cluster, count: int) -> None:
