@@ -93,13 +93,15 @@ job "clipper-b-query-frontend" {
         # Without a route until it is promoted. Needed at every service: one without it gets traffic at once.
         canary_tags = ["clipper", "query-frontend", "canary"]
 
-        # Ready: it listens and has a catalog.
+        # Ready: it listens and has a catalog. Three in a row must fail: on a machine that is overloaded single looks time
+        # out, at all frontends at once, and then nobody had a route. One that hangs is left after 3 s.
         check {
-          name     = "ready"
-          type     = "http"
-          path     = "/health/ready"
-          interval = "1s"
-          timeout  = "1s"
+          name                     = "ready"
+          type                     = "http"
+          path                     = "/health/ready"
+          interval                 = "1s"
+          timeout                  = "1s"
+          failures_before_critical = 3
         }
       }
 
@@ -111,12 +113,13 @@ job "clipper-b-query-frontend" {
 
         # By the HTTP port: one that has no catalog yet has nothing to tell a replica.
         check {
-          name     = "ready"
-          type     = "http"
-          port     = "http"
-          path     = "/health/ready"
-          interval = "1s"
-          timeout  = "1s"
+          name                     = "ready"
+          type                     = "http"
+          port                     = "http"
+          path                     = "/health/ready"
+          interval                 = "1s"
+          timeout                  = "1s"
+          failures_before_critical = 3
         }
       }
 
