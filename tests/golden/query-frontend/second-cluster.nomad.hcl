@@ -96,7 +96,7 @@ job "clipper-b-query-frontend" {
       # Services of the task, not of its group: when the task dies, Nomad takes them out of Consul at once. Those of a group
       # stay while the task is restarted, until their check has looked. Lost by kill -9 of one of two at 200 queries a second,
       # and when it served again: 29 to 104 with services of the group, 3 to 8 s; 14 to 39 without restarts in place, 8 to
-      # over 40 s; so: 8 to 13, once 77, and 3 to 7 s (docs/decisions/0013).
+      # over 40 s; so: 8 to 13, once 77, and 3 to 7 s (docs/decisions/0016).
       service {
         name = "clipper-b-query-frontend-service"
         port = "http"
