@@ -304,6 +304,7 @@ def test_metrics_see_apps_versions_and_sessions() -> None:
     assert rows == [("identity", "1", 0, 1), ("identity", "2", 1, 0)]
     assert {key: value for key, _, value in frontend.serving.gauges()} == {
         "sessions": 1.0,
+        "legacy_sessions": 0.0,
         "waiting_replicas": 1.0,
         "catalog_revision": 1.0,
     }
