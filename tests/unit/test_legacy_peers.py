@@ -387,3 +387,5 @@ def test_replicas_of_both_protocols_share_a_version() -> None:
     assert [world.frontend.answer_of(query).output for query in queries] == [float(number) for number in range(8)]
     assert world.requests()
     assert ours.executed
+    gauges = {key: value for key, _, value in world.frontend.serving.gauges()}
+    assert (gauges["sessions"], gauges["legacy_sessions"]) == (1.0, 1.0)
