@@ -92,10 +92,14 @@ def test_a_successful_deployment_is_healthy() -> None:
 
 
 def test_a_deployment_without_canaries_is_healthy_when_all_its_allocations_are() -> None:
-    assert isinstance(policy().judge(view(deployment=deployment(wanted=2, HealthyAllocs=1)), now=1), GoOn)
-    assert policy().judge(view(deployment=deployment(wanted=2, HealthyAllocs=2)), now=1) == Healthy()
+    both = [allocation("a", healthy=True), allocation("b", healthy=True)]
+    whole = deployment(wanted=2, HealthyAllocs=2)
     with_canaries = deployment(wanted=2, HealthyAllocs=2, DesiredCanaries=2, Promoted=True, AutoPromote=True)
-    assert isinstance(policy().judge(view(deployment=with_canaries), now=1), GoOn)
+
+    assert policy().judge(view(deployment=whole, allocations=both), now=1) == Healthy()
+    assert isinstance(policy().judge(view(deployment=whole, allocations=both[:1]), now=1), GoOn)
+    assert isinstance(policy().judge(view(deployment=deployment(wanted=2, HealthyAllocs=1), allocations=both), now=1), GoOn)
+    assert isinstance(policy().judge(view(deployment=with_canaries, allocations=both), now=1), GoOn)
 
 
 def test_a_failed_deployment_has_failed() -> None:

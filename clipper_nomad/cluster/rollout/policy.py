@@ -130,7 +130,8 @@ class RolloutPolicy:
             case {"ID": str() as deployment_id, "TaskGroups": dict() as groups} if _wants_promotion(list(groups.values())):
                 return Promote(deployment_id=deployment_id)
             case {"Status": "running", "TaskGroups": dict() as groups} if groups and all(map(_is_whole, groups.values())):
-                return Healthy()  # Nomad's watcher says so too, a second later
+                counts = self.counts(view)  # the allocations were read a moment before the deployment
+                return Healthy() if counts.healthy >= counts.wanted else None  # Nomad's watcher says so a second later
         return None
 
     def _of_allocations(self, view: View, *, now: float) -> Failed | None:
