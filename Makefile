@@ -1,11 +1,13 @@
 # Everything a developer types. `make demo` and `make test` need only Python >= 3.11 and make: they prepare .venv first.
 #   make PYTHON=/path/to/python3.12 test      choose the interpreter of a new .venv
 #   make demo DEMO=setup                      prepare .venv only
+#   make test-cluster CLUSTER="cluster and not slow"   what .ci/run takes of them
 #   make test PYTEST="-k batching"            hand arguments to pytest, in place of the four processes at once
 
 PYTHON ?=
 PYTEST ?= --numprocesses 4
 BENCH ?=
+CLUSTER ?= cluster
 DEMO ?= run
 
 VENV := .venv
@@ -38,7 +40,7 @@ test-slow: $(READY) ## run the tests that take long or need the package index
 	@$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST)
 
 test-cluster: $(READY) ## run the tests on a real Nomad, Consul and Fabio, which must be on PATH
-	@$(BIN)/python -m pytest -m cluster -rs
+	@$(BIN)/python -m pytest -m "$(CLUSTER)" -rs
 
 check: lint test ## what a change must pass: lint and test
 
