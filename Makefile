@@ -1,7 +1,7 @@
 # Everything a developer types. `make demo` and `make test` need only Python >= 3.11 and make: they prepare .venv first.
 #   make PYTHON=/path/to/python3.12 test      choose the interpreter of a new .venv
 #   make demo DEMO=setup                      prepare .venv only
-#   make test-cluster CLUSTER='cluster and not slow'    leave out what loads a cluster for minutes
+#   make test-cluster CLUSTER="cluster and not slow"   what .ci/run takes of them
 #   make test PYTEST="-k batching"            hand arguments to pytest, in place of the four processes at once
 
 PYTHON ?=

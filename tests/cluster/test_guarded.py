@@ -18,6 +18,7 @@ from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.errors import ConsulRefused, ConsulUnreachable, NomadRefused, NomadUnreachable
+from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 from tests.cluster.guard import certificate, new_authority
 from tests.cluster.operators import Operator
@@ -211,6 +212,7 @@ def up(operator: Operator, daemon: docker.DockerClient) -> Iterator[Operator]:
     assert not operator.rig.session().get(f"{operator.rig.nomad_url}/v1/vars", timeout=10).json()
 
 
+@pytest.mark.slow
 def test_the_documented_rights_and_the_job_s_own_login_are_enough_for_every_verb(up: Operator) -> None:
     doctor = up.types("doctor", "--json").document
     up.types("deploy", "model.py:total", "--name", "sums", "--sample", "[0.5, 1.0]")
@@ -242,9 +244,11 @@ def test_the_documented_rights_and_the_job_s_own_login_are_enough_for_every_verb
     ],
 )
 def test_up_without_what_it_needs_says_so_and_registers_nothing(
-    operator: Operator, variables: dict[str, str], said: str, fix: str
+    operator: Operator, images: ImageSet, variables: dict[str, str], said: str, fix: str
 ) -> None:
-    ended = operator.having(**variables).types("up", expect=1)
+    assert images.registry == ""
+
+    ended = operator.having(CLIPPER_REGISTRY="", **variables).types("up", expect=1)
 
     assert said in ended.stderr
     assert fix in ended.stderr
