@@ -24,6 +24,7 @@ from clipper_nomad.errors import (
     ClipperException,
     DeployFailed,
     InvalidName,
+    InvalidSpec,
     PredictionFailed,
     UnconnectedException,
 )
@@ -320,7 +321,7 @@ LOCK = threading.Lock()
         ({"labels": ["a,b"]}, AdminRefused, "Contains one of"),
         ({"slo_micros": 0}, AdminRefused, "latency_slo_micros is 0"),
         ({"slo_policy": "never"}, AdminRefused, "slo_policy is 'never'"),
-        ({"num_replicas": -1}, AdminRefused, "replicas is -1"),
+        ({"num_replicas": -1}, InvalidSpec, "num_replicas: -1; expected an integer from 0"),
     ],
 )
 def test_a_deploy_that_makes_no_sense_is_refused_and_changes_nothing(
