@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
+from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.errors import InvalidSetting
+from clipper_nomad.errors import ClipperException, InvalidSetting
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,12 @@ def test_fabio_is_given_in_the_new_and_in_the_older_form() -> None:
 def test_a_fabio_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidSetting):
         FabioLoadBalancer(**wrong)  # type: ignore[arg-type]  # that is the test
+
+
+def test_where_containers_of_rpc_version_3_dial_is_nowhere_and_the_error_says_what_to_do() -> None:
+    manager = NomadContainerManager("127.0.0.1", cluster_name="team-a")
+
+    with pytest.raises(ClipperException, match="'team-a' do not serve Clipper's RPC version 3") as refused:
+        manager.get_rpc_addr()
+
+    assert "local stack" in str(refused.value.hint)
