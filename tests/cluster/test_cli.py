@@ -158,7 +158,7 @@ def test_status_has_jobs_models_apps_and_the_mesh(operator: Operator) -> None:
     assert len(found["frontends"]) == 2
     assert found["mesh"]["links"] == found["mesh"]["wanted"]
     assert found["apps"][0]["serves"] == ["sums:1"]
-    for word in (NAMES.frontend_job, "2/2", "sums  doubles → sums:1", "links"):
+    for word in ("query-frontend", "2/2", "sums  doubles → sums:1", "links"):
         assert word in shown
 
 
