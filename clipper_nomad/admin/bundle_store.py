@@ -39,11 +39,14 @@ class StoreRefused(Exception):
         self.status = status
 
 
+BundlePhase = Literal["absent", "partial", "checking", "whole"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleState:
     """How much of an archive is here, in bytes. `damaged`: why the last one that was complete was thrown away."""
 
-    state: Literal["absent", "partial", "checking", "whole"]
+    state: BundlePhase
     received: int = 0
     damaged: str = ""
 

@@ -6,31 +6,38 @@ answer of a real service with its schema.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from clipper_nomad.admin.openapi_schemas import ANSWERS, REQUESTS, TEXT, Schema, listed, ref
+from clipper_nomad.admin.openapi_schemas import ANSWERS, DIGEST_TEXT, REQUESTS, SIZE, TEXT, Schema, listed, ref
+from clipper_nomad.protocol.bundle_store import FETCH_PATH, STORE_PATH
 from clipper_nomad.state.feedback import MOST_KEPT
 
 Json = dict[str, Any]
 
 PLAIN = "text/plain"
 JSON = "application/json"
+BYTES = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call: `takes` names a schema of REQUESTS; `answers` None is plain text. `is_clippers`: its errors are texts."""
+    """One call: `takes` names a schema of REQUESTS, or is BYTES; `answers` is a schema, BYTES, or None for plain text.
+
+    `is_clippers`: its errors are texts.
+    """
 
     path: str
     summary: str
     method: str = "post"
     takes: str | None = None
-    answers: Schema | None = None
+    answers: Schema | str | None = None
     is_clippers: bool = False
     is_open: bool = False  # no token is wanted
     may_conflict: bool = False  # 409
-    asks: tuple[tuple[str, Schema], ...] = ()  # parameters of the query string; all may be left out
+    asks: tuple[tuple[str, Schema], ...] = ()  # parameters of the query string that may be left out
+    needs: tuple[tuple[str, Schema], ...] = ()  # those that may not
 
 
 def _clipper(name: str, takes: str, summary: str, answers: Schema | None = None) -> Call:
@@ -58,6 +65,8 @@ def _names_or(name: str) -> Schema:
 
 
 _READ_BY_GET = frozenset({"health", "catalog", "frontends"})
+_ONE_BUNDLE = f"{STORE_PATH}/{{digest}}"
+_IN_PATH = {"digest": DIGEST_TEXT}
 
 CALLS: tuple[Call, ...] = (
     Call(path="/admin/ping", summary="Answer PONG", method="get", is_open=True, is_clippers=True),
@@ -91,6 +100,30 @@ CALLS: tuple[Call, ...] = (
     _ours("versions", "Register a model version, staged or current", "Registered", takes="AddVersion"),
     _ours("versions/activate", "Make a version current", "Result", takes="WhichRegistration", may_conflict=True),
     _ours("versions/delete", "Delete a version, staged or not", "Result", takes="DeleteVersion", may_conflict=True),
+    Call(path=STORE_PATH, summary="What bundles are taken and run with", method="get", answers=ref("BundleSettings")),
+    Call(path=_ONE_BUNDLE, summary="How much of a bundle is here", method="get", answers=ref("BundleState")),
+    Call(
+        path=_ONE_BUNDLE,
+        summary="Append the next piece of a bundle",
+        method="put",
+        takes=BYTES,
+        answers=ref("BundleState"),
+        needs=(("offset", SIZE), ("size", SIZE)),
+        may_conflict=True,
+    ),
+    Call(
+        path=_ONE_BUNDLE,
+        summary="Remove a bundle that no version runs from",
+        method="delete",
+        answers=ref("Nothing"),
+        may_conflict=True,
+    ),
+    Call(
+        path=f"{FETCH_PATH}/{{digest}}",
+        summary="A bundle's archive, for a replica; the token is the bundle's own",
+        method="get",
+        answers=BYTES,
+    ),
     _ours("probe", "Send one input through every query frontend", "Probes", takes="Probe"),
     _ours("store/accept", "Let every query frontend serve what the store holds", "Accepted"),
     _ours("store/restore", "Write the newest served catalog back into the store", "Restored", may_conflict=True),
@@ -125,13 +158,27 @@ def _operation(call: Call) -> Json:
     operation: Json = {"operationId": f"{call.method} {call.path}", "summary": call.summary}
     if call.is_open:
         operation["security"] = []
-    if call.asks:
-        operation["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in call.asks]
+    if parameters := _parameters(call):
+        operation["parameters"] = parameters
     if call.takes is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(call.takes)}}}
-    content = {PLAIN: {"schema": TEXT}} if call.answers is None else {JSON: {"schema": call.answers}}
-    operation["responses"] = {"200": {"description": "done", "content": content}} | _errors(call)
+        body = {BYTES: {}} if call.takes == BYTES else {JSON: {"schema": ref(call.takes)}}
+        operation["requestBody"] = {"required": True, "content": body}
+    operation["responses"] = {"200": {"description": "done", "content": _content(call.answers)}} | _errors(call)
     return operation
+
+
+def _parameters(call: Call) -> list[Json]:
+    in_path = [(name, _IN_PATH[name]) for name in re.findall(r"{(\w+)}", call.path)]
+    found: list[Json] = [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in in_path]
+    found += [{"name": name, "in": "query", "required": True, "schema": schema} for name, schema in call.needs]
+    found += [{"name": name, "in": "query", "schema": schema} for name, schema in call.asks]
+    return found
+
+
+def _content(answers: Schema | str | None) -> Json:
+    if answers is None:
+        return {PLAIN: {"schema": TEXT}}
+    return {BYTES: {}} if isinstance(answers, str) else {JSON: {"schema": answers}}
 
 
 def _errors(call: Call) -> Json:
@@ -141,9 +188,9 @@ def _errors(call: Call) -> Json:
     found: Json = {"503": {"description": "the store is away, or in conflict with what is served", "content": error}}
     if not call.is_open:
         found["401"] = {"description": "no token", "content": error}
-    if call.takes is not None or call.asks:
+    if call.takes is not None or call.asks or "{" in call.path:
         found["400"] = {"description": "refused, and why", "content": refused}
-    if call.takes is not None:
+    if call.takes not in (None, BYTES):
         found["415"] = {"description": "the body is not declared as JSON", "content": error}
     if call.may_conflict:
         found["409"] = {"description": "it is not what was meant any more", "content": error}

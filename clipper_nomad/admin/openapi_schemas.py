@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from clipper_nomad.admin.bundle_store import BundlePhase
 from clipper_nomad.admin.catalog_rules import MAX_SLO_MICROS, MAX_TIMEOUT_MICROS
 from clipper_nomad.admin.version_rules import LONGEST_PROBE_S, MAX_REPLICAS
+from clipper_nomad.protocol.bundle_store import DIGEST_PATTERN
 from clipper_nomad.protocol.datatypes import INPUT_TYPE_WORDS, InputType
 from clipper_nomad.state.records import ADAPTIVE_BATCH_SIZE, SloPolicy
 
@@ -26,6 +28,8 @@ BATCH_SIZE: Schema = {"anyOf": [{"const": ADAPTIVE_BATCH_SIZE}, {"type": "intege
 SLO: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_SLO_MICROS}
 POLICY: Schema = {"type": "string", "enum": list(get_args(SloPolicy))}
 
+SIZE: Schema = {"type": "integer", "minimum": 0}  # in bytes
+DIGEST_TEXT: Schema = {"type": "string", "pattern": f"^{DIGEST_PATTERN}$"}
 PROBE_S: Schema = {"type": "integer", "minimum": 1, "maximum": LONGEST_PROBE_S}
 
 
@@ -232,6 +236,8 @@ ANSWERS: dict[str, Schema] = {
         ),
         "additionalProperties": False,
     },
+    "BundleSettings": exactly(problem=TEXT, runtime_image=TEXT, cache_volume=TEXT, max_bytes=SIZE, piece_bytes=SIZE),
+    "BundleState": exactly(state={"enum": list(get_args(BundlePhase))}, received=SIZE, damaged=TEXT),
     "Frontends": exactly(live=INTEGER, frontends=listed(ref("Report"))),
     "Probes": exactly(
         live=INTEGER,

@@ -15,9 +15,9 @@ STORE_PATH = "/admin/v1/bundles"  # with the admin token: what is here, pieces, 
 FETCH_PATH = "/bundles"  # with the bundle's own token: the archive
 PIECE_BYTES = 8 * 1024 * 1024  # the most that one request brings
 
-_DIGEST = r"sha256-[0-9a-f]{64}"
-DIGEST = re.compile(rf"{_DIGEST}\Z")
-_REFERENCE = re.compile(rf"bundle:(?P<digest>{_DIGEST})/(?P<runtime>[^\s]+)\Z")
+DIGEST_PATTERN = r"sha256-[0-9a-f]{64}"
+DIGEST = re.compile(rf"{DIGEST_PATTERN}\Z")
+_REFERENCE = re.compile(rf"bundle:(?P<digest>{DIGEST_PATTERN})/(?P<runtime>[^\s]+)\Z")
 _PYTHON_TAG = re.compile(r"[:-]py(?P<python>3\.\d+)(?:@|\Z)")
 
 

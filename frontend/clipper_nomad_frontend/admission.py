@@ -27,8 +27,8 @@ def refusal(
 ) -> Refusal | None:
     """Return why one more query is refused, or None.
 
-    `per_query_s` is 0 while the version never answered: then only counts bound it. The estimated wait is that of all
-    queued queries shared by the `ready` replicas.
+    `per_query_s` is that of batches as large as they get, since a long queue makes them so; 0 while it is not known: then
+    only counts bound the queue. The estimated wait is that of all queued queries shared by the `ready` replicas.
     """
     estimate_s = queued * per_query_s / max(1, ready)
     retry_after_s = max(1, math.ceil(estimate_s))

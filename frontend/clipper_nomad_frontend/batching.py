@@ -145,6 +145,13 @@ class BatchLimit:
         return self._mean_t / self._mean_n if self._mean_n else 0.0
 
     @property
+    def full_per_query_s(self) -> float:
+        """Return the execution time per query in batches as large as they get; 0 while larger ones are tried yet."""
+        if self.limit >= 2 * self._largest:
+            return 0.0
+        return self.expected_s(self.limit) / self.limit
+
+    @property
     def allows_second_slot(self) -> bool:
         """Whether batches are short enough that one more may wait at a busy replica."""
         return self.is_measured and self._mean_t < BOUND_BELOW_S

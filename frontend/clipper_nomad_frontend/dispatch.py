@@ -110,7 +110,7 @@ class VersionDispatch:
                 self._bounds,
                 queued=queue.count,
                 queued_bytes=queue.input_bytes,
-                per_query_s=self.limit.per_query_s,
+                per_query_s=self.limit.full_per_query_s,
                 ready=len(self.replicas.ready),
                 timeout_s=query.endpoint.timeout_s,
             )

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from clipper_nomad.cluster.nomad_api import NomadApi
 from tests.cluster.rig import Rig
+from tests.cluster.shell import Said, Shell
 
-COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
-WITHIN_S = 240.0
 SHAPING = ("doctor", "plan", "render", "up")  # the verbs that take the options of `up`
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def document(self) -> Any:  # noqa: ANN401  # JSON; the tests say what is in it
-        return json.loads(self.stdout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +27,11 @@ class Operator:
         """With all rights, whatever theirs are."""
         return self.rig.nomad()
 
-    def shell(self) -> dict[str, str]:
-        found = {**self.rig.shell(), "COLUMNS": "120", **self.variables}
-        return {name: value for name, value in found.items() if value}
+    @property
+    def shell(self) -> Shell:
+        """With the rig's registry, where it has one."""
+        registry = {} if self.rig.registry is None else {"CLIPPER_REGISTRY": self.rig.registry.address}
+        return Shell(self.rig, self.folder, registry | {name: value or None for name, value in self.variables.items()})
 
     def having(self, **variables: str) -> Operator:
         """The same with other variables."""
@@ -58,16 +44,4 @@ class Operator:
 
     def types(self, *words: str, expect: int = 0) -> Said:
         options = self.options if words[0] in SHAPING and "--tcp-port" not in words else []
-        done = subprocess.run(
-            [*COMMAND, *words, *options],
-            cwd=self.folder,
-            env=self.shell(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=WITHIN_S,
-        )
-        said = Said(done.returncode, done.stdout, done.stderr)
-        assert said.exit_code == expect, f"{words} ended with {said.exit_code}\n{said.stdout}\n{said.stderr}"
-        return said
+        return self.shell.types(*words, *options, expect=expect)

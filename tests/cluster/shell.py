@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.parts import REGISTRY
-from tests.cluster.processes import shell_environment
 from tests.cluster.rig import Rig
 
 COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
@@ -59,18 +58,13 @@ class Shell:
             finally:
                 process.kill()
 
+    def environment(self) -> dict[str, str]:
+        """What a command finds in its environment."""
+        found = {**self.rig.shell(), "CLIPPER_REGISTRY": REGISTRY, "COLUMNS": "120", **self.environ}
+        return {name: value for name, value in found.items() if value is not None}
+
     def _how(self) -> dict[str, Any]:  # Any: arguments of subprocess
-        here = {
-            "NOMAD_ADDR": self.rig.nomad_url,
-            "CONSUL_HTTP_ADDR": self.rig.consul_url,
-            "CLIPPER_FABIO": f"127.0.0.1:{self.rig.fabio_http_port}",
-            "CLIPPER_REGISTRY": REGISTRY,
-            "COLUMNS": "120",
-        }
-        environ = {
-            name: value for name, value in {**shell_environment(), **here, **self.environ}.items() if value is not None
-        }
-        return {"cwd": self.folder, "env": environ, "stdin": subprocess.DEVNULL, "text": True}
+        return {"cwd": self.folder, "env": self.environment(), "stdin": subprocess.DEVNULL, "text": True}
 
 
 def interrupted(process: subprocess.Popen[str]) -> Said:

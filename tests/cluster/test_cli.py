@@ -5,7 +5,6 @@ With a registry that wants a password: what is pushed with Docker's login here i
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.images.parts import Part
-from tests.cluster.operators import COMMAND, Operator
+from tests.cluster.operators import Operator
 from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here, redis_image
 from tests.cluster.registry import Registry
 from tests.cluster.rig import Rig
@@ -214,24 +213,11 @@ def test_logs_of_a_part_a_model_and_of_nobody(operator: Operator) -> None:
 
 
 def test_logs_are_followed(operator: Operator) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "logs", "frontend", "--follow", "--lines", "0"],
-        cwd=operator.folder,
-        env=operator.shell(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
+    with operator.shell.running("logs", "frontend", "--follow", "--lines", "0") as process:
         operator.types("scale", "sums", "2")
 
         assert process.stdout is not None
         assert "replica joined" in process.stdout.readline()
-    finally:
-        process.terminate()
-        process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 def test_rendered_jobs_are_what_nomad_has(operator: Operator) -> None:

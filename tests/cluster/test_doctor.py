@@ -79,7 +79,7 @@ def test_a_registry_that_does_not_answer_and_docker_that_does_not(rig: Rig, tmp_
     address = dead_port()
 
     silent = doctor(rig, tmp_path, "--registry", f"{address}/team")["Images"]
-    without = doctor(rig, tmp_path, DOCKER_HOST=f"unix://{tmp_path}/nobody")["Docker"]
+    without = doctor(rig, tmp_path, "--registry", "", DOCKER_HOST=f"unix://{tmp_path}/nobody")["Docker"]
 
     assert [check["text"] for check in silent] == [f"the registry {address}/team cannot be asked"]
     assert "connection refused" in silent[0]["why"]

@@ -313,7 +313,7 @@ REQUIRED = [
     (path, method, field)
     for path, operations in admin_document()["paths"].items()
     for method, operation in operations.items()
-    if "requestBody" in operation
+    if "application/json" in operation.get("requestBody", {}).get("content", {})
     for field in admin_document()["components"]["schemas"][
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
     ]["required"]

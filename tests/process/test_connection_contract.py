@@ -224,8 +224,8 @@ def test_what_the_client_refuses_has_clipper_s_words(
     assert text in caught.value.msg
 
 
-def test_a_name_that_is_no_text_is_a_type_error(clipper: ClipperConnection) -> None:
-    with pytest.raises(TypeError):
+def test_a_name_that_is_no_text_is_refused(clipper: ClipperConnection) -> None:
+    with pytest.raises(InvalidName, match="Invalid value: 7: a model name must be"):
         clipper.deploy_model(7, 1, "doubles", "image")  # type: ignore[arg-type]  # what is tested
 
 

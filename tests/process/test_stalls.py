@@ -158,6 +158,6 @@ async def overloaded(rig: Rig) -> tuple[bool, str]:
 
     share = 1 - len(load.missed) / tally.queries
     told = f"{share:.3f} on time, at {rate:.0f}/s with a capacity of {capacity:.0f}/s; {tally.describe()}"
-    assert tally.verdicts[Verdict.RIGHT] == tally.queries, told
-    assert capacity > 0.8 * CAPACITY_PER_S, told
-    return share >= 0.9 * capacity / rate, told
+    assert tally.verdicts[Verdict.RIGHT] + tally.verdicts[Verdict.ERROR] == tally.queries, told
+    none_refused = tally.verdicts[Verdict.ERROR] == 0  # a replica that the machine holds up is an overload of its own
+    return none_refused and capacity > 0.8 * CAPACITY_PER_S and share >= 0.9 * capacity / rate, told

@@ -240,6 +240,29 @@ def test_the_slack_is_what_answers_overrun_by_and_vary() -> None:
     assert limit.slack_s == pytest.approx(0.004, rel=0.1)
 
 
+def test_the_time_of_a_query_in_a_full_batch_is_known_when_batches_are_full() -> None:
+    limit = BatchLimit(fixed=None, slo_s=0.8)
+    for _ in range(100):
+        limit.record(1, 0.105)
+    assert limit.full_per_query_s == 0.0
+
+    while limit.limit >= 2 * limit._largest:
+        assert limit.full_per_query_s == 0.0
+        limit.record(limit.limit, 0.1 + 0.005 * limit.limit)
+
+    assert limit.full_per_query_s == pytest.approx((0.1 + 0.005 * limit.limit) / limit.limit, rel=0.1)
+
+
+def test_a_model_that_takes_one_query_at_a_time_is_known_by_its_batches_of_one() -> None:
+    limit = BatchLimit(fixed=1, slo_s=0.1)
+    limit.record(1, 3.0)
+    assert limit.full_per_query_s == 0.0
+
+    limit.record(1, 2.0)
+
+    assert limit.full_per_query_s == 2.0
+
+
 def test_a_second_batch_waits_only_behind_short_ones() -> None:
     assert learnt(start_s=0.0, per_query_s=BOUND_BELOW_S / 100, slo_s=0.001).allows_second_slot
     assert not learnt(start_s=BOUND_BELOW_S, per_query_s=0.0001, slo_s=0.1).allows_second_slot
