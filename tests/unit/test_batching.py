@@ -246,11 +246,13 @@ def test_the_time_of_a_query_in_a_full_batch_is_known_when_batches_are_full() ->
         limit.record(1, 0.105)
     assert limit.full_per_query_s == 0.0
 
-    while limit.limit >= 2 * limit._largest:
-        assert limit.full_per_query_s == 0.0
+    known = []
+    for _ in range(20):
         limit.record(limit.limit, 0.1 + 0.005 * limit.limit)
+        known.append(limit.full_per_query_s)
 
-    assert limit.full_per_query_s == pytest.approx((0.1 + 0.005 * limit.limit) / limit.limit, rel=0.1)
+    assert known[0] == 0.0
+    assert known[-1] == pytest.approx((0.1 + 0.005 * limit.limit) / limit.limit, rel=0.1)
 
 
 def test_a_model_that_takes_one_query_at_a_time_is_known_by_its_batches_of_one() -> None:
