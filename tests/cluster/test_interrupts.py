@@ -89,10 +89,10 @@ def running_task(nomad: NomadApi, job: str) -> bool:
 def test_up_that_is_interrupted_puts_back_what_was_not_ready_and_says_what_stays(
     shell: Shell, rig: Rig, up: tuple[str, ...]
 ) -> None:
-    nomad = rig.nomad()
     try:
         with shell.running(*up, "--set", "frontend.env.CLIPPER_HTTP_ADDRESS_=x") as process:
-            wait_until(lambda: nomad.job(NAMES.admin_job) and nomad.job(NAMES.frontend_job), "the parts", within_s=60)
+            told = process.stderr or ()
+            assert any(line.startswith("redis") and "healthy" in line for line in told), "it ended before redis was healthy"
             said = interrupted_soon(process)
 
         for job in (NAMES.admin_job, NAMES.frontend_job):
@@ -142,7 +142,7 @@ def test_a_deploy_ends_when_its_time_is_up_and_says_what_it_waited_for(cluster: 
 
     said = cluster.types(*DEPLOY, "--name", "late", *LOADS_LONG, "--timeout", "8", expect=1)
 
-    assert re.search(r"gave up after [67](\.\d)? s waiting for health \(0 of 1 allocations are healthy", said.stderr), (
+    assert re.search(r"gave up after [678](\.\d)? s waiting for health \(0 of 1 allocations are healthy", said.stderr), (
         said.stderr
     )
     assert time.monotonic() - began < 60  # 8 s, the build before, the removal after

@@ -168,9 +168,12 @@ def test_a_frontend_that_is_added_under_load_answers_for_every_model(cluster: Cl
     manager = cluster.manager
     with raw_queries(cluster) as load:
         scale_frontends(cluster, FRONTENDS + 1)
-        await_whole(cluster, FRONTENDS + 1)
-        assert ask_each(cluster) == (FRONTENDS + 1) * 2 * ASKED
-        scale_frontends(cluster, FRONTENDS)
+        try:
+            await_whole(cluster, FRONTENDS + 1)
+            wait_until(lambda: len(cluster.frontends()) == FRONTENDS + 1, "Consul has the new one", within_s=LINKED_WITHIN_S)
+            assert ask_each(cluster) == (FRONTENDS + 1) * 2 * ASKED
+        finally:
+            scale_frontends(cluster, FRONTENDS)
         await_frontends(cluster, FRONTENDS)
 
     assert load.tally.verdicts == {Verdict.RIGHT: load.tally.queries}, load.tally.describe()

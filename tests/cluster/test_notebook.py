@@ -28,13 +28,14 @@ def test_the_articles_notebook_runs_on_a_cluster_and_shows_what_is_kept(rig: Rig
             "NOMAD_ADDR": rig.nomad_url,
             "CONSUL_HTTP_ADDR": rig.consul_url,
             "CLIPPER_FABIO": f"127.0.0.1:{rig.fabio_http_port}",
-            "CLIPPER_REGISTRY": "",
         },
         within_s=CELL_WITHIN_S,
         instead={
             "ConsulDNS(consul_ip)": f"ConsulDNS(consul_ip, {rig.consul_dns_port})",
             "tcp_proxy_port=7000": f"tcp_proxy_port={rig.fabio_tcp_port}",
-            'cluster_name="notebook",': f'cluster_name="notebook", redis_image={redis!r}, build_network={BUILD_NETWORK!r},',
+            'cluster_name="notebook",': (
+                f'cluster_name="notebook", registry="", redis_image={redis!r}, build_network={BUILD_NETWORK!r},'
+            ),
         },
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from clipper_nomad.cluster.rollout.capacity import Room, rooms_of
-from clipper_nomad.cluster.rollout.explain import FailingCheck, explain, last_lines, refusal
+from clipper_nomad.cluster.rollout.explain import FailingCheck, Situation, explain, last_lines, refusal
 from clipper_nomad.cluster.rollout.image_pulls import pull_failure
 from clipper_nomad.cluster.rollout.placement import may_pass, placement_failure
 from clipper_nomad.cluster.rollout.task_failures import troubles_of
@@ -205,6 +205,20 @@ def test_a_task_that_nomad_ended_itself_has_no_trouble() -> None:
     ended = {"Type": "Terminated", "Details": {"exit_code": "143", "signal": "15"}}
 
     assert troubles_of({"TaskStates": {"t": {"Events": [*events, ended]}}}) == []
+
+
+@pytest.mark.parametrize(("registered_ns", "is_cause"), [(50, True), (150, False)])
+def test_a_task_that_was_started_again_before_the_job_was_registered_explains_nothing(
+    registered_ns: int,
+    is_cause: bool,  # noqa: FBT001  # a case
+) -> None:
+    killed = {"Type": "Terminated", "Time": 100, "Details": {"exit_code": "137", "signal": "9"}}
+    events = [{"Type": "Started", "Time": 10}, killed, {"Type": "Started", "Time": 120}]
+    allocation = {"ID": "a", "CreateIndex": 1, "TaskStates": {"t": {"State": "running", "Events": events}}}
+
+    failure = explain(Situation(job={"SubmitTime": registered_ns}, allocations=[allocation]))
+
+    assert (failure is not None and "SIGKILL" in failure.cause) is is_cause
 
 
 def test_room_is_what_is_not_reserved_and_not_used() -> None:

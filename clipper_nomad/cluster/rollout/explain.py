@@ -62,7 +62,12 @@ def explain(situation: Situation) -> Failure | None:
 def allocation_failure(allocation: Json, situation: Situation) -> Failure | None:
     """Return what is wrong with one allocation, None if nothing is known to be."""
     alloc_id = allocation["ID"]
-    troubles = troubles_of(allocation, memory_mib=memory_of(situation.job, allocation))
+    registered_ns = int((situation.job or {}).get("SubmitTime") or 0)
+    troubles = [
+        each
+        for each in troubles_of(allocation, memory_mib=memory_of(situation.job, allocation))
+        if not (each.is_over and each.at_ns < registered_ns)  # it was started again before this was asked for
+    ]
     waited = unhealthy_after(allocation)
     failing = next((each for each in situation.checks if each.alloc_id == alloc_id), None)
     # a task that came up at its second start and then fails its check: the check is the cause

@@ -239,12 +239,16 @@ class Rollout:
         """Bring back what was there before and return in a sentence what became of the job."""
         to_version = _version_before(before)
         self._tell(RollingBack(job_id=job_id, cause=cause, to_version=to_version))
+        index = int(before["JobModifyIndex"]) if before else 0
         try:
             if before is None or to_version is None:
                 return self._remove_again(job_id, follow, existed=before is not None)
-            if follow.modify_index == int(before["JobModifyIndex"]):
+            if follow.modify_index == index:
                 return "Its registration was not changed."
             return self._revert(job_id, before, follow)
+        except KeyboardInterrupt as exc:
+            exc.add_note(f"{job_id}: {self._hurry_back(job_id, before, index)}")
+            raise
         except ClipperException as exc:
             return f"It could not be put back: {exc.msg}"
 

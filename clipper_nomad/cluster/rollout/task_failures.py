@@ -39,6 +39,7 @@ class Trouble:
     exit_code: int | None = None
     is_oom: bool = False
     is_over: bool = False  # it was started again since
+    at_ns: int = 0  # when it happened, if it is over; of the client's clock
 
 
 def troubles_of(allocation: Json, *, memory_mib: int | None = None) -> list[Trouble]:
@@ -86,7 +87,9 @@ def _task_trouble(task: str, events: Sequence[Json], *, memory_mib: int | None) 
                 if "Killing" in since:  # Nomad ended it, for a reason that is told elsewhere
                     return None
                 over = any(each["Type"] == "Started" for each in events[position:])
-                return replace(_terminated(task, event, times, memory_mib=memory_mib), is_over=over)
+                return replace(
+                    _terminated(task, event, times, memory_mib=memory_mib), is_over=over, at_ns=int(event.get("Time") or 0)
+                )
             case "Template" if missing := _MISSING.search(event.get("DisplayMessage") or ""):
                 return _missing(task, missing["what"], times)
     return None
