@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipper_nomad.errors import BundleError
@@ -21,6 +21,7 @@ from clipper_nomad.protocol.bundle import Manifest
 LOAD_WITHIN_S = 300.0  # as a whole deploy: it may be a large model
 _PICKLED_BY = ("numpy", "cloudpickle")
 _TAIL_LINES = 6
+_PINNED = re.compile(r"\s*(?P<name>[A-Za-z0-9._-]+)\s*(\[[^\]]*\])?\s*==")
 _LOAD = """\
 import pathlib, sys
 from clipper_nomad_runtime.clipper_admin_names import offer
@@ -30,13 +31,17 @@ load_model(pathlib.Path(sys.argv[1]), digest=None, kind=None)
 """
 
 
-def differing(manifest: Manifest, there: Mapping[str, str]) -> list[str]:
-    """Return what a function was packed with and an environment does not have so, a phrase for each package. Pure."""
+def differing(manifest: Manifest, there: Mapping[str, str], *, asked: Sequence[str] = ()) -> list[str]:
+    """Return what a function was packed with and an environment does not have so, a phrase for each package. Pure.
+
+    What is `asked` for in one version is meant so.
+    """
+    meant = {normalized(match["name"]) for each in asked if (match := _PINNED.match(each))}
     found = {normalized(name): version for name, version in there.items()}
     return [
         f"{name} {version} here, {found.get(normalized(name)) or 'none'} there"
         for name, version in manifest.packages.items()
-        if found.get(normalized(name)) != version
+        if found.get(normalized(name)) != version and normalized(name) not in meant
     ]
 
 

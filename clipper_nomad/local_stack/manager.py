@@ -225,9 +225,9 @@ class LocalContainerManager:
         except BaseException:
             environments.withdraw(environment, folder)
             raise
-        if others := differing(manifest, environment.packages):
+        if others := differing(manifest, environment.packages, asked=packages):
             self.logger.warning(
-                "%s runs in an environment of its own, and needs what is not the same there: %s; name it in pkgs_to_install",
+                "%s was packed with what is not so in its environment: %s; name it in pkgs_to_install (name==version)",
                 title,
                 "; ".join(others),
             )

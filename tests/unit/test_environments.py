@@ -80,6 +80,7 @@ def test_what_differs_from_here_is_said_by_package() -> None:
         "scikit_learn 1.5 here, 1.6 there",
         "pandas 2.2 here, none there",
     ]
+    assert differing(manifest, {"numpy": "2.1"}, asked=["scikit-learn == 1.6", "pandas[all]==2", "numpy"]) == []
 
 
 @pytest.mark.parametrize("name", ["", "env-1", "../outside", f"{NAME}/..", f"../{NAME}"])
