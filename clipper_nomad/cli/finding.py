@@ -85,11 +85,13 @@ def read_status(place: Place) -> StackStatus | None:
 def make_manager(
     output: Output, cluster: str, *, port: int | None = None, frontends: int | None = None, keep: bool = False
 ) -> LocalContainerManager:
-    """Return what starts and stops the cluster; `output` shows what it warns of."""
+    """Return what starts and stops the cluster; `output` shows what it warns of, and how packages are installed."""
     from clipper_nomad.local_stack.manager import LocalContainerManager
 
     output.show_warnings_of("clipper_nomad")
-    return LocalContainerManager(cluster, port, frontends, keep=keep)
+    return LocalContainerManager(
+        cluster, port, frontends, keep=keep, progress=lambda title, line: output.note(f"… {title}: {line}")
+    )
 
 
 def running_stack(cluster: str) -> StackStatus:

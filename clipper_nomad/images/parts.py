@@ -65,7 +65,7 @@ _CONTENTS = {
     Part.RUNTIME: _Content(
         module="clipper_nomad_runtime",
         packages=("clipper_nomad_runtime", "clipper_nomad.protocol"),
-        modules=(),
+        modules=("clipper_nomad.errors", "clipper_nomad.metrics"),  # which predict functions import
         distributions=("cloudpickle", "numpy", "prometheus-client", "pyzmq"),
     ),
 }

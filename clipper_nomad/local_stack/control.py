@@ -49,7 +49,7 @@ class Status:
 class Deploy:
     """Run `count` replicas of a version from the bundle `digest`; answered when they are started, not ready.
 
-    `env`: what they get besides what they inherit.
+    `env`: what they get besides what they inherit. `environment`: what they run in, "" for the stack's own.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Deploy:
     digest: str
     count: int
     env: Mapping[str, str]
+    environment: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ _CAUSES: Mapping[int, tuple[str, str | None]] = {
     0: ("ended by itself", None),
     1: ("failed", "Correct the model and deploy it again."),
     2: ("was started with settings that are not right", "This is an error of clipper-nomad: please report it."),
-    3: ("lacks a package", "Install it into this Python environment, then deploy again."),
+    3: ("lacks a package", "Name it in pkgs_to_install, or install it into this Python environment; then deploy again."),
     4: ("has a bundle that is damaged or made by another Python", "Deploy it again, from this Python environment."),
     126: ("could not be started", None),
     127: ("could not be started", None),

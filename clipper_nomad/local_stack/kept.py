@@ -20,7 +20,8 @@ FORMAT = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedVersion:
     """So many replicas of one model version. A count of 0 is remembered, so that it can be scaled up again, until the
-    version is unregistered. `env`: what its replicas have besides what they inherit."""
+    version is unregistered. `env`: what its replicas have besides what they inherit. `environment`: the name of the one
+    that they run in; "" for the stack's own."""
 
     name: str
     version: str
@@ -29,6 +30,7 @@ class WantedVersion:
     digest: str
     count: int
     env: Mapping[str, str] = field(default_factory=dict)
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,11 @@ class KeptState:
     def digests(self) -> frozenset[str]:
         """The bundles of all these versions."""
         return frozenset(item.digest for item in self.wanted)
+
+    @property
+    def environments(self) -> frozenset[str]:
+        """The environments that any of these versions runs in."""
+        return frozenset(item.environment for item in self.wanted if item.environment)
 
 
 def read_state(path: Path) -> KeptState | None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.container_manager import ClusterAdapter, Failure
-from clipper_nomad.errors import ClipperException, StackError, UnconnectedException
+from clipper_nomad.errors import BundleError, ClipperException, StackError, UnconnectedException
+from clipper_nomad.local_stack import environments
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
 from clipper_nomad.local_stack.control import (
     AskFailure,
@@ -36,14 +38,20 @@ from clipper_nomad.local_stack.control import (
     StopModels,
 )
 from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
+from clipper_nomad.local_stack.environment_build import Wish
+from clipper_nomad.local_stack.environment_check import check, differing
+from clipper_nomad.local_stack.environments import Environment
+from clipper_nomad.local_stack.kept import read_state
 from clipper_nomad.local_stack.launch import attach, running_place, start_or_attach, stop
 from clipper_nomad.local_stack.parts import MOST_FRONTENDS, REPLICA_ENV, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
+from clipper_nomad.protocol.bundle import WHEELS_NAME, DamagedBundle, Manifest, read_manifest
 
 _ANSWER_WITHIN_S = 10.0
 _DRAIN_WITHIN_S = 45.0  # the supervisor kills a replica that has not drained after 32 s
 _STOP_WITHIN_S = 75.0  # GRACEFUL of stack.py, summed up and rounded up
 _REFERENCE = "bundle:"
+_IN = "+"  # between the bundle's digest and its environment
 
 
 class LocalContainerManager:
@@ -54,7 +62,8 @@ class LocalContainerManager:
     on after this process ended, and keeps its data when it is stopped. `home`: a directory for everything, instead of
     CLIPPER_HOME or the places of the XDG rules. `legacy_rpc`: a stack that is started lets containers of Clipper's RPC
     version 3 in, on a loopback port that `get_rpc_addr` tells. `programs`: what is run for each part, instead of this
-    package's.
+    package's. `progress`: is told what is done for which model, while its packages are installed; without it a notebook's
+    cell shows it, and the log has it.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class LocalContainerManager:
         home: str | os.PathLike[str] | None = None,
         legacy_rpc: bool = True,
         programs: Programs | None = None,
+        progress: Callable[[str, str], None] | None = None,
     ) -> None:
         _check_frontends("frontends", frontends)
         self.cluster_name = cluster_name
@@ -87,7 +97,8 @@ class LocalContainerManager:
             outlives_login=keep,
         )
         self._status: StackStatus | None = None
-        self._published: dict[str, Published] = {}  # by reference
+        self._published: dict[str, tuple[Published, Environment | None]] = {}  # by reference
+        self._progress = progress or self._show
 
     @property
     def cluster_identifier(self) -> str:
@@ -177,29 +188,60 @@ class LocalContainerManager:
     ) -> str:
         """Copy a bundle into the stack's data and return its reference, "bundle:sha256-…".
 
-        Raises: ClipperException: packages are to be installed. BundleError: the folder is no bundle. StackError: the
-        stack does not run.
+        With packages to install, or wheels in the bundle, its replicas run in an environment that has these and what the
+        runtime needs, and nothing else; "+env-…" in the reference names it. It is made now, once for the same packages.
+        Raises: BundleError: the folder is no bundle, or its packages cannot be installed, or the function cannot be loaded
+        beside them. StackError: the stack does not run.
         """
-        if pkgs_to_install:
-            raise ClipperException(
-                f"Model {name}:{version} asks for packages ({', '.join(pkgs_to_install)}); environments of their own for "
-                "models come in a later version of local mode.",
-                hint="Install the packages into this Python environment, in which models run, and leave out "
-                "pkgs_to_install.",
-            )
         if base_image != "default" or container_registry:
             self.logger.debug("local mode builds no image: %s, %s are not used", base_image, container_registry)
         self.status()
-        published = publish(bundle, self._place.bundles)
+        title = f"Model {name}:{version}"
+        environment = self._environment(title, bundle, packages_to_install(title, pkgs_to_install))
+        try:
+            published = publish(bundle, self._place.bundles)
+        except BaseException:
+            if environment is not None:
+                environments.withdraw(environment, self._place.environments)
+            raise
         image = _REFERENCE + published.digest
-        self._published[image] = published
+        if environment is not None:
+            image = f"{image}{_IN}{environment.name}"
+        self._published[image] = (published, environment)
         return image
 
+    def _environment(self, title: str, bundle: Path, packages: tuple[str, ...]) -> Environment | None:
+        """Return the environment of a bundle that is to have packages, or brings them; None: it runs in the stack's own."""
+        if not packages and not (bundle / WHEELS_NAME).is_dir():
+            return None
+        manifest = manifest_of(bundle)
+        below = f"{WHEELS_NAME}/"
+        wheels = {bundle / path: sha for path, sha in manifest.files.items() if path.startswith(below)}
+        wish = Wish(title=title, packages=packages, wheels=wheels)
+        folder = self._place.environments
+        environment = environments.provide(wish, folder, said=lambda line: self._progress(title, line))
+        try:
+            check(bundle, manifest, folder / environment.name, environment.packages, title=title)
+        except BaseException:
+            environments.withdraw(environment, folder)
+            raise
+        if others := differing(manifest, environment.packages, asked=packages):
+            self.logger.warning(
+                "%s was packed with what is not so in its environment: %s; name it in pkgs_to_install (name==version)",
+                title,
+                "; ".join(others),
+            )
+        return environment
+
     def withdraw_bundle(self, image: str) -> None:
-        """Remove the copy that `publish_bundle` made, if it made one and nobody published the same bundle since."""
-        published = self._published.pop(image, None)
+        """Remove what `publish_bundle` made, the bundle's copy and its environment, unless somebody else asked for the same
+        since.
+        """
+        published, environment = self._published.pop(image, (None, None))
         if published is not None:
             withdraw(published, self._place.bundles)
+        if environment is not None:
+            environments.withdraw(environment, self._place.environments)
 
     def make_channel_key(self, name: str, version: str) -> str:
         """Return "": the channel is a unix socket that only this user can open."""
@@ -240,15 +282,17 @@ class LocalContainerManager:
                 f"Local mode runs bundles, and {image!r} is no bundle's reference.",
                 hint="Deploy a Python function, or use a container manager that runs images.",
             )
+        digest, _, environment = image.removeprefix(_REFERENCE).partition(_IN)
         self._ask(
             Deploy(
                 name=name,
                 version=version,
                 uid=uid,
                 input_type=input_type,
-                digest=image.removeprefix(_REFERENCE),
+                digest=digest,
                 count=num_replicas,
                 env=dict(options.env),
+                environment=environment,
             )
         )
 
@@ -290,8 +334,16 @@ class LocalContainerManager:
         self._ask(StopModels(models=None), within_s=_DRAIN_WITHIN_S)
 
     def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
-        """Forget the versions, of which no replicas are wanted any more: their bundles go when the stack starts next."""
+        """Forget the versions, of which no replicas are wanted any more: environments that no other version runs in go now,
+        their bundles when the stack starts next.
+        """
+        before = self._environments_in_use()
         self._ask(Forget(models={name: tuple(versions) for name, versions in models.items()}))
+        environments.remove(before - self._environments_in_use(), self._place.environments)
+
+    def _environments_in_use(self) -> frozenset[str]:
+        state = read_state(self._place.state)
+        return state.environments if state is not None else frozenset()
 
     def stop_all(self, graceful: bool = True, *, purge: bool = False) -> None:  # noqa: FBT001, FBT002  # Clipper's
         """Stop the stack and wait for its end; nothing to do if it does not run. `purge`: remove kept data too.
@@ -342,6 +394,10 @@ class LocalContainerManager:
         """Return the URL to post an app's queries to."""
         return f"http://{self._connected.query_addr}/clipper/{app_name}/predict"
 
+    def _show(self, title: str, line: str) -> None:
+        self.logger.info("%s: %s", title, line)
+        show(title.removeprefix("Model "), line)
+
     @property
     def _connected(self) -> StackStatus:
         if self._status is None:
@@ -374,6 +430,25 @@ def _check_frontends(name: str, count: int | None) -> None:
             f"{name} is {count}; expected 1 to {MOST_FRONTENDS} query frontends.",
             hint="One for each core that shall answer is a good number.",
         )
+
+
+def packages_to_install(title: str, packages: Sequence[object] | None) -> tuple[str, ...]:
+    """Return pip's requirements. Raises: BundleError: one is none, or all of them are one text."""
+    if isinstance(packages, str):
+        raise BundleError(f"{title}: pkgs_to_install is a text; expected a list of texts.", hint=f"Such as [{packages!r}].")
+    asked = [each.strip() if isinstance(each, str) else "" for each in packages or ()]
+    for package, given in zip(asked, packages or (), strict=True):
+        if not package or package.startswith("-"):
+            raise BundleError(f"{title}: {given!r} in pkgs_to_install is no package.", hint="Such as 'six==1.17.0'.")
+    return tuple(asked)
+
+
+def manifest_of(bundle: Path) -> Manifest:
+    """Return a bundle's manifest. Raises: BundleError: the folder is no bundle, or is damaged."""
+    try:
+        return read_manifest(bundle)
+    except DamagedBundle as exc:
+        raise BundleError(str(exc)) from exc
 
 
 def toolkit_version() -> str:

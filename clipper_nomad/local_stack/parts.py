@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from clipper_nomad.local_stack.child import Part
+from clipper_nomad.local_stack.environment_layout import python_of, variables
 from clipper_nomad.local_stack.kept import WantedVersion
 from clipper_nomad.local_stack.place import Place
 
@@ -169,7 +170,14 @@ class PartTable:
             "CLIPPER_RPC_ADDRESSES": ",".join(rpc_addresses),
             "CLIPPER_READY_FILE": str(ready),
         }
-        return self._part(f"model-{replica}", "replica", self._settings.programs.replica, settings, makes=(ready,))
+        part = self._part(f"model-{replica}", "replica", self._settings.programs.replica, settings, makes=(ready,))
+        if not wanted.environment:
+            return part
+        environment = self._place.environments / wanted.environment
+        inherited = variables(environment, self._environ)
+        own_python = part.argv[0] == sys.executable
+        argv = (str(python_of(environment)), *part.argv[1:]) if own_python else part.argv
+        return replace(part, argv=argv, env={**inherited, **settings})
 
     def ready_file(self, replica: str) -> Path:
         """Return the file that is there while a replica is ready."""

@@ -1,7 +1,7 @@
 """Where a local stack's files and sockets lie, and the making of those directories so that nobody else gets in.
 
     data      XDG_STATE_HOME/clipper-nomad/<cluster> (macOS: ~/Library/Application Support/clipper-nomad/<cluster>):
-              lock, state.json, token, store/, bundles/, mirrors/, logs/, work/
+              lock, state.json, token, store/, bundles/, environments/, mirrors/, logs/, work/
     runtime   XDG_RUNTIME_DIR/clipper-nomad/<hash> or /tmp/clipper-nomad-<uid>/<hash>: sockets, ready/
 
 CLIPPER_HOME (or `home`) puts both below itself: <home>/data/<cluster> and <home>/run/<hash>. The runtime directory is
@@ -24,6 +24,7 @@ from clipper_nomad.errors import InvalidName, StackError
 
 MAX_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107  # sun_path without its final NUL
 BUNDLE = "sha256-"  # what the names of bundles begin with
+ENVIRONMENT = "env-"  # what the names of environments begin with
 UNFINISHED_COPY = ".copy-"  # the same, while they are copied
 _LONGEST_SOCKET_NAME = "frontend-99-rpc"
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
@@ -61,6 +62,11 @@ class Place:
     def bundles(self) -> Path:
         """One folder per bundle, named by its digest."""
         return self.data / "bundles"
+
+    @property
+    def environments(self) -> Path:
+        """One folder per environment of a model with packages of its own."""
+        return self.data / "environments"
 
     @property
     def mirrors(self) -> Path:
@@ -105,7 +111,7 @@ class Place:
     @property
     def directories(self) -> tuple[Path, ...]:
         """The directories in `data`."""
-        return (self.store_data, self.bundles, self.mirrors, self.logs, self.work)
+        return (self.store_data, self.bundles, self.environments, self.mirrors, self.logs, self.work)
 
     def frontend_socket(self, index: int) -> Path:
         """Return a frontend's internal socket: health, metrics, probe, report."""

@@ -23,6 +23,7 @@ from clipper_nomad.local_stack.control import (
     Stop,
     StopModels,
 )
+from clipper_nomad.local_stack.environment_layout import is_ready
 from clipper_nomad.local_stack.event_loop import EventLoop
 from clipper_nomad.local_stack.exits import ExitWatch
 from clipper_nomad.local_stack.kept import WantedVersion
@@ -187,6 +188,11 @@ class Serving:
                 known = _DIGEST.match(digest) and (self._settings.place.bundles / digest).is_dir()
                 if problem is None and not known:
                     problem = f"Bundle {digest} of model {name}:{version} is not on this machine; publish it first."
+                environment = request.environment
+                if problem is None and environment and not is_ready(self._settings.place.environments, environment):
+                    problem = (
+                        f"{environment}, in which {name}:{version} is to run, is not on this machine; publish it first."
+                    )
                 if problem is not None:  # names become file names here: never without this check
                     answer(Refused(kind="request", message=problem))
                     return
@@ -198,6 +204,7 @@ class Serving:
                     digest=digest,
                     count=request.count,
                     env=request.env,
+                    environment=environment,
                 )
                 replicas.want(wanted, lambda: None)
                 answer(Done())

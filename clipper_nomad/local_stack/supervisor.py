@@ -37,7 +37,7 @@ from clipper_nomad.local_stack.ports import bind_any, bind_legacy_rpc, bind_publ
 from clipper_nomad.local_stack.serving import Serving
 from clipper_nomad.local_stack.stack import AT_ONCE, GRACEFUL, QUICK, Patience, Sockets, Stack
 from clipper_nomad.local_stack.store_binary import find_store_binary
-from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unused_bundles
+from clipper_nomad.local_stack.sweep import remove_data, remove_sockets, remove_unused_bundles, remove_unused_environments
 from clipper_nomad.protocol.log_lines import log_to_stderr
 
 TELL_WITHIN_S = 1.0
@@ -213,6 +213,7 @@ def _open_data(place: Place, *, keep: bool) -> KeptState:
         state = KeptState(keep=keep)
     write_state(place.state, state)
     remove_unused_bundles(place, state.digests)
+    remove_unused_environments(place, state.environments)
     return state
 
 

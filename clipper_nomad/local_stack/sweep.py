@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Container
 
 from clipper_nomad.local_stack.kept import read_state
-from clipper_nomad.local_stack.place import BUNDLE, UNFINISHED_COPY, Place
+from clipper_nomad.local_stack.place import BUNDLE, ENVIRONMENT, UNFINISHED_COPY, Place
 
 
 def remove_sockets(place: Place) -> None:
@@ -29,6 +29,13 @@ def remove_unused_bundles(place: Place, used: Container[str]) -> None:
     for folder in place.bundles.iterdir():
         is_unused = folder.name.startswith(BUNDLE) and folder.name not in used
         if is_unused or folder.name.startswith(UNFINISHED_COPY):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unused_environments(place: Place, used: Container[str]) -> None:
+    """Remove all environments of models but those that are named in `used`, also those that a killed process began."""
+    for folder in place.environments.iterdir():
+        if folder.name.startswith(ENVIRONMENT) and folder.name not in used:
             shutil.rmtree(folder, ignore_errors=True)
 
 

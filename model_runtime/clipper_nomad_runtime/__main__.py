@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from clipper_nomad.protocol.environment import SettingsError
-from clipper_nomad.protocol.log_lines import log_to_stderr
 from clipper_nomad_runtime.config import BundleSource, read_settings
-from clipper_nomad_runtime.server import Server
+from clipper_nomad_runtime.process import begin, live
 from clipper_nomad_runtime.stopping import Exit
-
-LEAVE_S = 3.0  # for exit handlers and threads of the model
 
 log = logging.getLogger("clipper_nomad_runtime")
 
@@ -28,17 +23,10 @@ def main() -> None:
     except SettingsError as exc:
         print(exc, file=sys.stderr)  # noqa: T201  # there is no log yet
         raise SystemExit(Exit.SETTINGS) from None
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what the model prints is not lost if it dies
-    log_to_stderr("clipper_nomad_runtime")
+    begin()
     if settings.source is not None:
         _prepare(settings.source, settings.ready_file)
-    ending = Server(settings).run()
-    # A thread of the model that never ends would keep this process from ending.
-    last_resort = threading.Timer(LEAVE_S, os._exit, [int(ending)])
-    last_resort.daemon = True
-    last_resort.start()
-    raise SystemExit(ending)
+    live(settings)
 
 
 def _prepare(source: BundleSource, ready_file: Path | None) -> None:

@@ -19,6 +19,7 @@ MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
 CLIPPER_RPC_PORT = 7000
 CLIPPER_RPC_VERSION = 3  # rpc3.py
 OUR_RPC_VERSION = 4  # wire.py
+_TEXT_FORMS = {"str": False, "bytes": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class BundleSource:
 class Settings:
     """What this process was told.
 
-    `input_type` and `digest` are None where the bundle's own stand, `source` where the bundle is here.
+    `input_type` and `digest` are None where the bundle's own stand, `source` where the bundle is here. `texts_as_bytes`:
+    the predict function gets strings as `bytes`, as Clipper gives them.
     """
 
     model: str
@@ -59,6 +61,7 @@ class Settings:
     digest: str | None
     source: BundleSource | None
     input_type: InputType | None
+    texts_as_bytes: bool
     frontends: tuple[str, ...]
     rpc_mode: Mode
     rpc_version: int
@@ -86,6 +89,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "CLIPPER_INPUT_TYPE",
             lambda word: input_type(word.strip().lower()),
             "one of bytes, integers, floats, doubles, strings",
+        ),
+        texts_as_bytes=reader.parsed(
+            "CLIPPER_STRINGS_AS", lambda word: _TEXT_FORMS[word.strip().lower()], False, "str or bytes"
         ),
         frontends=reader.one_of(
             "the way to the frontends",

@@ -1,7 +1,7 @@
 """Calls the predict function on a batch, checks what it returned, and times it. Nothing it does ends this process.
 
 The contract: it takes an array of n inputs and returns one output for each, in their order. Whatever breaks it becomes
-an error that names the model and says what to do; serving.py sends it in place of the outputs.
+an error that begins as Clipper's does, names the model and says what to do; serving.py sends it in place of the outputs.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Predictor:
         what = "None" if result is None else f"a {type(result).__name__[:100]}"
         raise _BrokenContract(
             ErrorKind.WRONG_TYPE,
-            f"{self._name} returned {what} for a batch of {count} inputs; a predict function must return a list with "
+            f"Model did not return a list. {self._name} returned {what} for a batch of {count} inputs; expected a list with "
             "one output for each input. Fix the function and deploy it as a new version.",
         )
 
@@ -135,8 +135,8 @@ class Predictor:
 
     def _wrong_count(self, returned: str, count: int) -> str:
         return (
-            f"The input list has length {count}, but the returned list has length {returned}. {self._name} must return "
-            "one output for each input, in their order. Fix the function and deploy it as a new version."
+            f"Expected model to return {count} outputs, found {returned} outputs. {self._name} must return one output for "
+            "each input, in their order. Fix the function and deploy it as a new version."
         )
 
     def _too_large(self, size: int) -> str:
@@ -150,8 +150,9 @@ class Predictor:
             OutputError(
                 each.index,
                 ErrorKind.WRONG_TYPE,
-                f"{self._name} returned {each.what} for input {each.index} of {count}; an output is a number, a bool, "
-                "a text, or a list, array or dict of those. Fix the function and deploy it as a new version."
+                f"Model must return a list of strs. Found {each.what} for input {each.index} of {count}. What {self._name} "
+                "returns for an input may also be a number, a bool, or a list, array or dict of those and of texts. Fix the "
+                "function and deploy it as a new version."
                 if number < _FULL_MESSAGES
                 else f"no output; see input {wrong[0].index}",
                 "",

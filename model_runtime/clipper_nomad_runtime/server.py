@@ -12,8 +12,10 @@ from pathlib import Path
 from time import monotonic
 
 from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
+from clipper_nomad.protocol.datatypes import InputType
 from clipper_nomad.protocol.rpc3 import encode_new_container
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
+from clipper_nomad_runtime.clipper_forms import given_bytes
 from clipper_nomad_runtime.config import CLIPPER_RPC_VERSION, Settings
 from clipper_nomad_runtime.dealer import Keys
 from clipper_nomad_runtime.hang import SLACK_S, HangWatch
@@ -29,10 +31,11 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """One replica of one model version. Made in the main thread; `run` once."""
+    """One replica of one model version. Made in the main thread; `run` once. `model`: None for the bundle's."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, model: Model | None = None) -> None:
         self._settings = settings
+        self._model = model
         self._fields = {"model": settings.model, "version": settings.version, "replica": settings.replica}
         self._metrics = Metrics()
         self._hang = HangWatch(settings.hang_after_s)
@@ -46,10 +49,12 @@ class Server:
             settings.ready_file.unlink(missing_ok=True)
         if settings.metrics is not None and not self._export_metrics():
             return Exit.SETTINGS
-        model = self._load()
+        model = self._model or self._load()
         if isinstance(model, Exit):
             return model
-        predictor = Predictor(model.function, model=settings.model, version=settings.version)
+        with_bytes = settings.texts_as_bytes and model.input_type is InputType.STRINGS
+        function = given_bytes(model.function) if with_bytes else model.function
+        predictor = Predictor(function, model=settings.model, version=settings.version)
         if not self._warm_up(model, predictor):
             return Exit.FAILED
         self._settle()

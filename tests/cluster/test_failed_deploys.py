@@ -31,7 +31,7 @@ from tests.cluster.rig import Rig
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 VERSION = "2"
-WRONG_COUNT = "The input list has length 1, but the returned list has length 2."
+WRONG_COUNT = "Expected model to return 1 outputs, found 2 outputs."
 Rows = Sequence[Any]  # Any: of an array, for which numpy has no simple type
 Function = Callable[[Any], Any]
 

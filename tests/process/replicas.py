@@ -60,13 +60,17 @@ class Replica:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "clipper_nomad_runtime"],
+                [sys.executable, *self.program(folder)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def program(self, folder: Path) -> Sequence[str]:
+        """What Python runs; a subclass may have another one."""
+        return ("-m", "clipper_nomad_runtime")
 
     @property
     def log(self) -> str:

@@ -316,7 +316,7 @@ LOCK = threading.Lock()
         ({"input_type": None, "sample": None}, ClipperException, "What the function takes is not known"),
         ({"func": 7}, BundleError, "expected a function"),
         ({"func": lambda inputs: [LOCK for _ in inputs]}, BundleError, "the global 'LOCK'"),
-        ({"pkgs_to_install": ["torch"]}, ClipperException, "torch"),
+        ({"pkgs_to_install": ["--pre"]}, BundleError, "'--pre' in pkgs_to_install is no package"),
         ({"batch_size": 0}, AdminRefused, "The batch size must be positive"),
         ({"labels": ["a,b"]}, AdminRefused, "Contains one of"),
         ({"slo_micros": 0}, AdminRefused, "latency_slo_micros is 0"),

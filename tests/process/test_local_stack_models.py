@@ -202,9 +202,8 @@ def test_bad_requests_are_refused_with_the_reason(home: Home, manager: LocalCont
         manager.deploy_model("../m", "1", "doubles", image)
     with pytest.raises(StackError, match="0 or more"):
         manager.deploy_model("m", "1", "doubles", image, -1)
-    with pytest.raises(ClipperException, match="pkgs_to_install") as refused:
-        manager.publish_bundle("m", "1", home.bundle("raise"), pkgs_to_install=["torch"])
-    assert "Install the packages into this Python environment" in str(refused.value)
+    with pytest.raises(StackError, match="env-1, in which m:1 is to run, is not on this machine"):
+        manager.deploy_model("m", "1", "doubles", f"{image}+env-1")
 
 
 def test_a_bundle_is_copied_once_and_whole(home: Home, manager: LocalContainerManager) -> None:

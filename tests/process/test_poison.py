@@ -124,7 +124,7 @@ async def test_each_failing_model_gets_a_clear_answer_and_the_others_go_on(tmp_p
 
         for model, status, words in [
             ("raises", 500, "ValueError: a number below 0"),
-            ("wrong_count", 500, "The input list has length 1, but the returned list has length 0"),
+            ("wrong_count", 500, "Expected model to return 1 outputs, found 0 outputs"),
             ("exits_politely", 500, "SystemExit: enough"),
             ("hangs", 422, "ended two replicas"),
             ("exits", 422, "ended two replicas"),
@@ -135,7 +135,7 @@ async def test_each_failing_model_gets_a_clear_answer_and_the_others_go_on(tmp_p
             assert words in reply.json["cause"], (model, reply)
         assert "traceback id" in replies["raises"].json["cause"]
         assert replies["identity"].json["output"] == [-1.0]
-        assert "returned None" in (await predict(rig, "wrong_types", [0.0])).json["cause"]
+        assert "Found None for input 0 of 1" in (await predict(rig, "wrong_types", [0.0])).json["cause"]
 
         await rig.until_whole()
         for model in ("raises", "wrong_types", "hangs"):  # what is well on a good input answers it now

@@ -125,7 +125,7 @@ def test_a_wrong_count_is_an_error_that_says_what_to_do(bench: Bench) -> None:
         (error,) = frontend.ask([[1.0], [2.0]]).errors
 
         assert (error.index, error.kind) == (None, ErrorKind.WRONG_COUNT)
-        assert error.message.startswith("The input list has length 2, but the returned list has length 1. Model 'iris'")
+        assert error.message.startswith("Expected model to return 2 outputs, found 1 outputs. Model 'iris'")
         assert "deploy it as a new version" in error.message
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_output_does_not_harm_its_batch_mates(bench: Bench) -> None:
 
         assert [error.index for error in result.errors] == [0, 2, 3, 4]
         assert {error.kind for error in result.errors} == {ErrorKind.WRONG_TYPE}
-        assert "returned None for input 0 of 5" in result.errors[0].message
+        assert "Model must return a list of strs. Found None for input 0 of 5." in result.errors[0].message
         assert texts(result)[1] == "1.0"
 
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import io
-import tarfile
-import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,65 +9,15 @@ import pytest
 
 from clipper_nomad.cluster.bundles.wheels import download_wheels, is_for_any_machine
 from clipper_nomad.errors import BundleError
-from tests.process.archives import make_wheel
+from tests.process.package_index import Index, served_index
 
 pytestmark = pytest.mark.process
 
 
-class Index:
-    """A package index of PEP 503 in a folder: simple/<name>/ lists its files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.asked: list[str] = []
-
-    def add_wheel(self, name: str, *, tag: str = "py3-none-any", needs: str = "") -> None:
-        wheel = make_wheel(self._home(name), name, "", tag=tag)
-        if needs:
-            with zipfile.ZipFile(wheel) as old:
-                files = {each: old.read(each) for each in old.namelist()}
-            with zipfile.ZipFile(wheel, "w") as new:
-                for path, content in files.items():
-                    more = f"Requires-Dist: {needs}\n".encode() if path.endswith("METADATA") else b""
-                    new.writestr(path, content + more)
-
-    def add_source(self, name: str) -> None:
-        """Add a source distribution that would tell if anything of it were run."""
-        content = b"raise SystemExit('the setup.py of a source distribution was run')\n"
-        with tarfile.open(self._home(name) / f"{name}-1.0.tar.gz", "w:gz") as tar:
-            entry = tarfile.TarInfo(f"{name}-1.0/setup.py")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-
-    def _home(self, name: str) -> Path:
-        home = self.folder / "simple" / name.replace("_", "-")
-        home.mkdir(parents=True, exist_ok=True)
-        return home
-
-
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    made = Index(tmp_path / "index")
-    (made.folder / "simple").mkdir(parents=True)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(made.folder))  # type: ignore[arg-type]  # what the server gives
-
-        def log_message(self, _format: str, *_args: object) -> None:
-            made.asked.append(self.path)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
-    try:
+    with served_index(tmp_path / "index", monkeypatch) as made:
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def download(folder: Path, *packages: str, python: str = "3.11", architecture: str = "amd64") -> list[str]:

@@ -100,7 +100,7 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
         Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True),
         Detach(pid=7),
         Status(),
-        Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1, env={"A": "b"}),
+        Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1, env={"A": "b"}, environment=""),
         Scale(name="m", version="1", count=0),
         StopModels(models=None),
         StopModels(models={"m": ("1", "2"), "n": ()}),

@@ -93,7 +93,9 @@ def test_what_is_no_list_is_refused_by_name(result: object, what: str) -> None:
     error = only_error(lambda _: result)
 
     assert error.kind is ErrorKind.WRONG_TYPE
-    assert error.message.startswith(f"Model 'iris' version '3' returned {what} for a batch of 2 inputs;")
+    assert error.message.startswith(
+        f"Model did not return a list. Model 'iris' version '3' returned {what} for a batch of 2 inputs;"
+    )
     assert error.message.endswith("Fix the function and deploy it as a new version.")
 
 
@@ -106,7 +108,7 @@ def test_another_number_of_outputs_is_refused_with_both_lengths(result: object, 
 
     assert error.kind is ErrorKind.WRONG_COUNT
     assert error.message.startswith(
-        f"The input list has length 2, but the returned list has length {length}. Model 'iris' version '3' must return"
+        f"Expected model to return 2 outputs, found {length} outputs. Model 'iris' version '3' must return"
     )
 
 
@@ -198,7 +200,7 @@ def test_the_errors_of_the_largest_batch_fit_the_wire() -> None:
     errors = decode_result(header_of(frames[0]), frames).errors
 
     assert len(errors) == MAX_BATCH_COUNT
-    assert "returned None for input 99 of 65536" in errors[99].message
+    assert "Found None for input 99 of 65536" in errors[99].message
     assert errors[-1].message == "no output; see input 0"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipper_nomad.protocol.bundle import DamagedBundle
-from clipper_nomad.protocol.datatypes import InputType
+from clipper_nomad.protocol.datatypes import INPUT_TYPE_WORDS, InputType
 from clipper_nomad.protocol.environment import SettingsError
 from clipper_nomad_runtime.config import MetricsAddress, Settings, read_settings
 from clipper_nomad_runtime.loader import sample_array
@@ -31,6 +31,30 @@ def test_clippers_variables_are_enough() -> None:
     assert (settings.metrics, settings.digest, settings.ready_file) == (None, None, None)
     assert settings.replica
     assert settings.rpc_mode is Mode.AUTO
+
+
+def test_clippers_defaults_stand_where_nothing_is_set() -> None:
+    settings = read()
+
+    assert settings.frontends == ("tcp://127.0.0.1:7000",)
+    assert settings.input_type is None  # the bundle says it
+    assert not settings.texts_as_bytes
+
+
+@pytest.mark.parametrize("name", ["CLIPPER_MODEL_NAME", "CLIPPER_MODEL_VERSION", "CLIPPER_MODEL_PATH"])
+def test_what_must_be_set_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is not set"):
+        read_settings({each: value for each, value in NEEDED.items() if each != name})
+
+
+@pytest.mark.parametrize(("word", "kind"), list(INPUT_TYPE_WORDS.items()))
+def test_every_word_of_clippers_names_its_input_type_in_any_case(word: str, kind: InputType) -> None:
+    assert read(INPUT_TYPE=f" {word.upper()} ").input_type is kind
+
+
+def test_texts_can_be_given_as_bytes() -> None:
+    assert read(STRINGS_AS=" Bytes ").texts_as_bytes
+    assert not read(STRINGS_AS="str").texts_as_bytes
 
 
 def test_the_way_to_frontends_can_be_chosen() -> None:
@@ -75,6 +99,7 @@ def test_metrics_have_an_address_of_either_kind(text: str, address: MetricsAddre
         ("METRICS_ADDRESS", "unix://relative"),
         ("METRICS_ADDRESS", "1390"),
         ("INPUT_TYPE", "complex"),
+        ("STRINGS_AS", "unicode"),
         ("PORT", "0"),
         ("DRAIN_S", "-1"),
         ("MODEL_NAME", ""),
