@@ -43,7 +43,6 @@ PROBE_PATH = "/_clipper/probe/{model}/{version}"
 def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     """Return the app for what http_predict.py hands over."""
     app = _app(facts, *([_no_strangers] if facts.is_local else []))
-    app.router.add_get("/metrics", partial(_metrics, is_json_usual=True))
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
@@ -51,10 +50,11 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
         app.router.add_post(prefix + PROBE_PATH, _with_token(_probe, refusal=web.HTTPNotFound))
         app.router.add_post(prefix + "/{app}/update", _update)
         app.router.add_post(prefix + "/{app}/update/", _update)
+        app.router.add_get(prefix + "/metrics", partial(_metrics, is_json_usual=True))
         add_v2(app, prefix)
         add_docs(app, prefix)
-    if path_prefix:  # so that a URL is ready, or not, through a load balancer that strips the prefix and past it alike
-        app.router.add_get(path_prefix + "/health/ready", _ready)
+    if path_prefix:  # so that a URL answers alike through a load balancer that strips the prefix and past it
+        _add_health(app, path_prefix)
     return app
 
 
@@ -73,9 +73,13 @@ def _app(facts: FrontendFacts, *more: Middleware) -> web.Application:
         middlewares=[_with_request_id, in_v2_s_form, _errors_in_json, *more], client_max_size=facts.body_bytes
     )
     app[FACTS] = facts
-    app.router.add_get("/health", _health)
-    app.router.add_get("/health/ready", _ready)
+    _add_health(app, "")
     return app
+
+
+def _add_health(app: web.Application, prefix: str) -> None:
+    app.router.add_get(prefix + "/health", _health)
+    app.router.add_get(prefix + "/health/ready", _ready)
 
 
 @web.middleware

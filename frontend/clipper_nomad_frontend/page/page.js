@@ -7,6 +7,12 @@ const made = (tag, text = "", kind = "") => {
   if (kind) element.className = kind;
   return element;
 };
+// Long texts without blanks break behind their marks, not within words.
+const breakable = (element, text) => {
+  const pieces = text.length > 5000 ? [text] : text.split(/(?<=[,:/[{])/);
+  element.replaceChildren(...pieces.flatMap((piece) => [piece, made("wbr")]));
+  return element;
+};
 const chosen = document.documentElement.dataset.app;
 const base = location.pathname.replace(/\/docs\/?$/, "").slice(0, chosen ? -chosen.length - 1 : undefined);
 const MOST_BARS = 40;
@@ -131,13 +137,14 @@ const path = () => {
 
 function write() {
   at("query").value = drafts[`${app.name} ${form()}`] ?? example();
+  at("query").rows = Math.min(16, Math.max(7, at("query").value.split("\n").length));
   show();
 }
 
 function show() {
-  at("path").textContent = path();
+  breakable(at("path"), path());
   const quoted = at("query").value.replace(/\s*\n\s*/g, " ").replaceAll("'", "'\\''");
-  at("curl").textContent = `curl ${location.origin}${path()} \\\n  -d '${quoted}'`;
+  breakable(at("curl"), `curl ${location.origin}${path()} \\\n  -d '${quoted}'`);
 }
 
 async function askReady() {
@@ -161,7 +168,6 @@ async function send(event) {
     at("answer").replaceChildren(made("p", "no answer", "pill bad"), made("p", `The connection failed: ${problem.message}`, "why"));
   }
   at("send").disabled = false;
-  askReady();
 }
 
 function report(answer, text, ms) {
@@ -177,17 +183,20 @@ function report(answer, text, ms) {
   verdict.append(made("span", `${answer.status} ${answer.statusText}`, `pill ${answer.ok ? "good" : "bad"}`));
   if (flags.default) verdict.append(made("span", "default output", "pill warn"));
   if (flags.late) verdict.append(made("span", "late", "pill warn"));
-  verdict.append(made("span", length(ms * 1000), "took"));
+  const took = made("span", `${length(ms * 1000)} `, "took");
+  took.append(made("small", "round trip"));
+  verdict.append(took);
   const parts = [verdict];
   const output = answer.ok ? outputIn(text, body) : body.error || "error";
   parts.push(made("p", output, output.length > 60 ? "output long" : "output"));
   const why = body.cause || flags.default_explanation;
   if (why) parts.push(made("p", why, "why"));
-  parts.push(details(answer, body), made("pre", text, "body"));
+  parts.push(details(answer, body), breakable(made("pre", "", "body"), text));
   parts.at(-1).tabIndex = 0;
   at("answer").replaceChildren(...parts);
   (past[app.name] ??= []).push([ms, kind]);
   draw();
+  if (kind !== "good") askReady();
 }
 
 // As it was sent: JSON.parse would round large integers.
@@ -217,15 +226,16 @@ function draw() {
   at("past").hidden = shown.length < 2;
   if (shown.length < 2) return;
   const times = shown.map(([ms]) => ms).sort((a, b) => a - b);
+  const median = times[Math.floor(times.length / 2)];
   const highest = times.at(-1);
+  const full = Math.min(highest, 4 * median); // one slow start is not to flatten all others
   const bars = shown.map(([ms, kind]) => {
     const bar = made("i", "", kind === "good" ? "" : kind);
-    bar.style.height = `${Math.max(4, (100 * ms) / highest)}%`;
+    bar.style.height = `${Math.min(100, Math.max(4, (100 * ms) / full))}%`;
     return bar;
   });
   at("bars").replaceChildren(...bars);
-  const median = times[Math.floor(times.length / 2)];
-  at("summary").textContent = `last ${shown.length}: median ${length(median * 1000)}, longest ${length(highest * 1000)}, seen from this browser`;
+  at("summary").textContent = `last ${shown.length}: median ${length(median * 1000)}, longest ${length(highest * 1000)}`;
 }
 
 function listCalls(paths) {
@@ -234,7 +244,7 @@ function listCalls(paths) {
     for (const [method, operation] of Object.entries(operations)) {
       if (operation.tags) continue; // an application's own
       const row = made("tr");
-      row.append(made("td", method.toUpperCase()), made("td", base + name), made("td", operation.summary));
+      row.append(made("td", method.toUpperCase()), breakable(made("td"), base + name), made("td", operation.summary));
       rows.push(row);
     }
   }
