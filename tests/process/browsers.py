@@ -140,10 +140,12 @@ async def tab(program: str, *, width: int = 1200, height: int = 800, is_dark: bo
                     scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
                     await opened.call("Emulation.setEmulatedMedia", features=[scheme])
                     yield opened
+                    await opened.call("Browser.close")
+                    await asyncio.wait_for(process.wait(), PATIENCE_S)
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+                await process.wait()
 
 
 async def _port(log: Path, process: asyncio.subprocess.Process) -> int:
