@@ -150,7 +150,10 @@ def tensor_of(outputs: list[bytes]) -> Tensor:
     All booleans → BOOL; integers of 64 bits → INT64; numbers, and the texts for NaN and infinities → FP64; texts → BYTES;
     lists of these, equally long, have a shape with more dimensions. Anything else → BYTES, each element in JSON.
     """
-    shape, flat = _flattened([msgspec.json.decode(output) for output in outputs])
+    try:
+        shape, flat = _flattened([msgspec.json.decode(output) for output in outputs])
+    except RecursionError:  # nested so deeply that it could just be written
+        shape, flat = [], [None]
     datatype = _datatype(flat) if len(shape) <= MOST_DIMENSIONS else None
     if datatype is None:
         return Tensor(TEXTS, [len(outputs)], [output.decode() for output in outputs], is_json=True)

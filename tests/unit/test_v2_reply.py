@@ -152,6 +152,12 @@ def test_what_no_datatype_holds_is_json(outputs: list[Any]) -> None:
     assert [json.loads(text) for text in made.flat] == outputs
 
 
+def test_what_is_nested_too_deeply_to_be_read_is_json() -> None:
+    deep = b"[" * 5000 + b"]" * 5000
+
+    assert tensor_of([deep]) == Tensor("BYTES", [1], [deep.decode()], is_json=True)
+
+
 # ---- replies ---------------------------------------------------------------------------------------------------------
 
 HEADERS = b"X-Clipper-Model: m:7\r\nX-Clipper-Replica: r-0\r\n"
