@@ -1,7 +1,8 @@
 """Malformed bodies against one query frontend: every request gets a reply that is foreseen, and memory stays flat.
 
-Bodies of predict and update requests are made wrong by a seed: cut, flipped, spliced, with hostile tokens, or random bytes.
-A reply is right if it is 400 with a reason, or 200 for a body that Python's own JSON reader takes too. The frontend must end
+Bodies of predict, update and V2 infer requests (in JSON, and with binary tensors) are made wrong by a seed: cut, flipped,
+spliced, with hostile tokens, or random bytes. A reply is right if it is 400 with a reason, or 200 for a body that Python's
+own JSON reader takes too. The frontend must end
 as one that nothing happened to.
 
 Run: python -m benchmarks.malformed_bodies --bodies 100000 --seed 7
@@ -12,6 +13,7 @@ import contextlib
 import http.client
 import json
 import random
+import struct
 import sys
 import threading
 import time
@@ -22,7 +24,8 @@ from tests.process.frontends import Frontend, a_version, an_app
 from tests.process.peer_replicas import PeerReplica
 
 CONNECTIONS = 4
-UPDATES = 0.05  # of all; each costs its connection
+UPDATES, V2 = 0.05, 0.25  # of all; each costs its connection
+BINARY = 0.5  # of V2's: inputs, and outputs
 WARM_SHARE = 0.2  # of the bodies, before memory counts
 GROWTH_MIB = 4.0
 TIMEOUT_S = 30.0
@@ -35,6 +38,13 @@ VALID = {
     "bytes": ['{"input":"aGVsbG8="}', '{"input_batch":["aGk=","aGVsbG8="]}'],
 }
 FEEDBACK = '{"uid":0,"input":%s,"label":1.0}'
+TENSORS = {
+    "doubles": [("FP64", [1, 2], [1.5, -2.0], struct.pack("<2d", 1.5, -2.0)), ("INT8", [2, 1], [[1], [2]], b"\x01\x02")],
+    "floats": [("FP32", [2], [1.5, 2.0], struct.pack("<2f", 1.5, 2.0))],
+    "integers": [("INT64", [1, 2], [1, -3], struct.pack("<2q", 1, -3))],
+    "strings": [("BYTES", [2], ["some text", "\u00e4"], b"\t\0\0\0some text\2\0\0\0\xc3\xa4")],
+    "bytes": [("BYTES", [1], ["hi"], b"\2\0\0\0hi"), ("UINT8", [1, 3], [1, 2, 255], b"\1\2\xff")],
+}
 TOKENS = [
     *(
         "NaN",
@@ -54,13 +64,34 @@ TOKENS = [
         '"\\udfff"',
     ),
     *("[" * 50, "]" * 50, "{" * 50, '{"a":' * 200, "9" * 400, "[]", "{}", ",", ":", "\x00", "\x7f", "\ufeff", "/*", "\n"),
+    *(
+        '"shape"',
+        '"data"',
+        '"binary_data_size":',
+        '"parameters":',
+        '"FP16"',
+        "18446744073709551616",
+        "-1",
+        '"classification"',
+    ),
     *('"input"', '"input_batch"', '"version"', '"version":7', '"uid":1.5', "====", "Zm9v\n", "\U0001f600", "[[[]]]"),
 ]
 
 
-def malformed(rng: random.Random, text: str) -> bytes:
-    """Return a body that was `text` before something happened to it."""
-    body = bytearray(text.encode())
+def tensor_request(rng: random.Random, app: str) -> tuple[bytes, int | None]:
+    """Return a V2 request that is right, and the size of its JSON if binary data follow."""
+    datatype, shape, data, binary = rng.choice(TENSORS[app])
+    tensor: dict[str, object] = {"name": "a", "datatype": datatype, "shape": shape}
+    more: dict[str, object] = {"parameters": {"binary_data_output": True}} if rng.random() < BINARY else {}
+    if rng.random() < BINARY:
+        head = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": len(binary)}}], **more}).encode()
+        return head + binary, len(head)
+    return json.dumps({"id": "7", "inputs": [{**tensor, "data": data}], **more}).encode(), None
+
+
+def malformed(rng: random.Random, well: bytes) -> bytes:
+    """Return a body that was `well` before something happened to it."""
+    body = bytearray(well)
     for _ in range(rng.choice((1, 1, 2, 5))):
         at, to = sorted(rng.randrange(len(body) + 1) for _ in range(2))
         match rng.randrange(7):
@@ -86,6 +117,11 @@ def is_foreseen(kind: str, status: int, declared: str, body: bytes, reply: bytes
     if kind == "update":
         words = {200: "Feedback received? 0", 400: ("Error parsing JSON: ", "JSON schema invalid")}.get(status)
         return words is not None and declared.startswith("text/plain") and reply.decode().startswith(words)
+    if kind == "infer":
+        if status == 200 and declared == "application/octet-stream":
+            return reply.startswith(b'{"model_name":')
+        said = json.loads(reply)
+        return list(said) == ["error"] if status == 400 else status == 200 and said["outputs"][0]["name"] == "output"
     said = json.loads(reply)
     if status == 400:
         return list(said) == ["error", "cause"] and said["error"] in ("Json error", "Query processing error")
@@ -111,13 +147,10 @@ class Sender(threading.Thread):
         connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
         for _ in range(self._count):
             app = self._rng.choice(list(VALID))
-            text = self._rng.choice(VALID[app])
-            kind = "update" if self._rng.random() < UPDATES else "predict"
-            if kind == "update":
-                text = FEEDBACK % json.dumps(json.loads(VALID[app][0])["input"])
-            body = malformed(self._rng, text)
+            kind, body, headers = self._request(app)
+            path = f"/v2/models/{app}/infer" if kind == "infer" else f"/{app}/{kind}"
             try:
-                connection.request("POST", f"/{app}/{kind}", body)
+                connection.request("POST", path, body, headers)
                 answer = connection.getresponse()
                 reply = answer.read()
             except (OSError, http.client.HTTPException) as exc:
@@ -131,6 +164,24 @@ class Sender(threading.Thread):
             if not fits:
                 self.wrong.append(f"{kind} {app} {body!r} got {answer.status} {reply[:300]!r}")
         connection.close()
+
+    def _request(self, app: str) -> tuple[str, bytes, dict[str, str]]:
+        """Return what is asked, a body for it, and headers."""
+        rng = self._rng
+        chance = rng.random()
+        if chance < V2:
+            well, json_size = tensor_request(rng, app)
+            body = malformed(rng, well)
+            if json_size is None:
+                return "infer", body, {}
+            size = (
+                str(json_size) if rng.random() < BINARY else rng.choice(["", "-1", "x", "9" * 30, str(rng.randrange(400))])
+            )
+            return "infer", body, {"Inference-Header-Content-Length": size}
+        if chance < V2 + UPDATES:
+            text = FEEDBACK % json.dumps(json.loads(VALID[app][0])["input"])
+            return "update", malformed(rng, text.encode()), {}
+        return "predict", malformed(rng, rng.choice(VALID[app]).encode()), {}
 
 
 def storm(frontend: Frontend, seed: int, count: int) -> list[Sender]:

@@ -86,8 +86,8 @@ CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj",
 
 # Policy takes `now` and holds no I/O. In the frontend that is every file but these.
 FRONTEND_IO = words(
-    "__init__ __main__ access_log api catalog config dispatch gatekeeper http_predict legacy_router loopback mesh metrics"
-    " peer_links router router_socket server serving shared_listener"
+    "__init__ __main__ access_log api asking catalog config dispatch docs_api docs_page frontend_facts gatekeeper"
+    " http_predict legacy_router loopback mesh metrics peer_links router router_socket server serving shared_listener v2_api"
 )
 CLOCK_READS = words(
     "time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns time.process_time"

@@ -146,6 +146,7 @@ def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app
     given = json.dumps(done.sample)
     output.done(f"{done.name}:{done.version} is live", took_s=done.took_s)
     output.detail("predict", f"POST {url}")
+    output.detail("try it", f"{url.removesuffix('/predict')}/docs, in a browser")
     if done.warning is None:  # else it was logged, and is on stderr
         answer = json.dumps(done.output)
         output.detail("tested", f"your function answered {_short(answer)} in {done.exec_micros / 1000:.3g} ms")

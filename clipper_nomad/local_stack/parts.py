@@ -141,6 +141,7 @@ class PartTable:
         settings = {
             "CLIPPER_FRONTEND_ID": f"frontend-{index}",
             "CLIPPER_HTTP_ADDRESS": f"fd://{listener}",
+            "CLIPPER_HTTP_LOCAL": "true",
             "CLIPPER_RPC_ADDRESS": self._rpc_address(index),
             "CLIPPER_LEGACY_RPC_ADDRESS": f"fd://{legacy}" if legacy is not None else "",
             "CLIPPER_INTERNAL_ADDRESS": f"unix://{internal}",

@@ -81,6 +81,11 @@ def refused(status: int, error: str, cause: str, *, retry_after_s: int | None = 
     return answer
 
 
+def headers_of(answer: Answer) -> dict[str, str]:
+    """Return the additional headers by name."""
+    return dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+
+
 def output_of(answer: Answer) -> bytes:
     """Return the output, as JSON text, in a true answer."""
     begin = answer.body.index(b'"output":') + len(b'"output":')

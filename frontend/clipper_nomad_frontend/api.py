@@ -12,60 +12,37 @@ import http
 import json
 import logging
 import secrets
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from clipper_nomad.state.feedback import Feedback
 from clipper_nomad.state.records import MICROS
 from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.accept_header import prefers_json
 from clipper_nomad_frontend.answers import Answer
-from clipper_nomad_frontend.catalog import Catalog
-from clipper_nomad_frontend.clipper_metrics import Document
+from clipper_nomad_frontend.asking import FutureSink, ask
 from clipper_nomad_frontend.dispatch import VersionDispatch
-from clipper_nomad_frontend.endpoints import Endpoint, Query
+from clipper_nomad_frontend.docs_api import add_docs
+from clipper_nomad_frontend.endpoints import Endpoint
 from clipper_nomad_frontend.feedback_request import FeedbackRequest, read_feedback
-from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, RequestIds, usable_request_id
-from clipper_nomad_frontend.metrics import Exposition
+from clipper_nomad_frontend.frontend_facts import FACTS, FrontendFacts, Handler, request_id_of
+from clipper_nomad_frontend.http_rules import MAX_HEADER_BYTES, MAX_REQUEST_LINE, why_not_from
 from clipper_nomad_frontend.predict_request import RequestError, RequestReader
 from clipper_nomad_frontend.serving import Serving
+from clipper_nomad_frontend.v2_api import add_v2, in_v2_s_form
 
 log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 60.0
 PROBE_PATH = "/_clipper/probe/{model}/{version}"
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontendFacts:
-    """What the handlers ask of the process."""
-
-    serving: Serving
-    catalog: Catalog
-    exposition: Exposition
-    clipper_metrics: Callable[[], Document]
-    keep_feedback: Callable[[Feedback], Awaitable[bool]]
-    report: Callable[[], dict[str, Any]]
-    is_draining: Callable[[], bool]
-    token: str | None
-    body_bytes: int
-    request_ids: RequestIds = field(default_factory=RequestIds)
-
-
-FACTS = web.AppKey("facts", FrontendFacts)
-
 
 def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
     """Return the app for what http_predict.py hands over."""
-    app = _app(facts)
-    app.router.add_get("/metrics", partial(_metrics, is_json_usual=True))
+    app = _app(facts, *([_no_strangers] if facts.is_local else []))
     for prefix in dict.fromkeys(("", path_prefix)):
         app.router.add_post(prefix + "/{app}/predict", _predict)
         app.router.add_post(prefix + "/{app}/predict/", _predict)
@@ -73,8 +50,11 @@ def public_app(facts: FrontendFacts, path_prefix: str) -> web.Application:
         app.router.add_post(prefix + PROBE_PATH, _with_token(_probe, refusal=web.HTTPNotFound))
         app.router.add_post(prefix + "/{app}/update", _update)
         app.router.add_post(prefix + "/{app}/update/", _update)
-    if path_prefix:  # so that a URL is ready, or not, through a load balancer that strips the prefix and past it alike
-        app.router.add_get(path_prefix + "/health/ready", _ready)
+        app.router.add_get(prefix + "/metrics", partial(_metrics, is_json_usual=True))
+        add_v2(app, prefix)
+        add_docs(app, prefix)
+    if path_prefix:  # so that a URL answers alike through a load balancer that strips the prefix and past it
+        _add_health(app, path_prefix)
     return app
 
 
@@ -88,25 +68,25 @@ def internal_app(facts: FrontendFacts) -> web.Application:
     return app
 
 
-def _app(facts: FrontendFacts) -> web.Application:
-    app = web.Application(middlewares=[_with_request_id, _errors_in_json], client_max_size=facts.body_bytes)
+def _app(facts: FrontendFacts, *more: Middleware) -> web.Application:
+    app = web.Application(
+        middlewares=[_with_request_id, in_v2_s_form, _errors_in_json, *more], client_max_size=facts.body_bytes
+    )
     app[FACTS] = facts
-    app.router.add_get("/health", _health)
-    app.router.add_get("/health/ready", _ready)
+    _add_health(app, "")
     return app
+
+
+def _add_health(app: web.Application, prefix: str) -> None:
+    app.router.add_get(prefix + "/health", _health)
+    app.router.add_get(prefix + "/health/ready", _ready)
 
 
 @web.middleware
 async def _with_request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
-    response.headers.setdefault("X-Request-Id", _request_id(request).decode())
+    response.headers.setdefault("X-Request-Id", request_id_of(request).decode())
     return response
-
-
-def _request_id(request: web.Request) -> bytes:
-    """Return the caller's id if it has a usable one, else a new one."""
-    given = (request.headers.get(name, "").encode(errors="surrogateescape") for name in ("X-Request-Id", "Idempotency-Key"))
-    return next(filter(None, map(usable_request_id, given)), None) or request.app[FACTS].request_ids.next()
 
 
 @web.middleware
@@ -124,6 +104,16 @@ async def _errors_in_json(request: web.Request, handler: Handler) -> web.StreamR
         log.exception("request failed", extra={"path": request.path, "error_id": id_})
         cause = f"an unexpected error; the log has it under {id_}"
         return web.json_response({"error": "Internal error", "cause": cause}, status=500)
+
+
+@web.middleware
+async def _no_strangers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """In local mode: answer no web page of anywhere else, whatever name it gave this machine."""
+    headers = [(name.encode(errors="replace"), value.encode(errors="replace")) for name, value in request.headers.items()]
+    cause = why_not_from(headers)
+    if cause is not None:
+        return web.json_response({"error": "Forbidden", "cause": cause}, status=403)
+    return await handler(request)
 
 
 def _with_token(handler: Handler, *, refusal: type[web.HTTPException] = web.HTTPUnauthorized) -> Handler:
@@ -148,11 +138,9 @@ async def _health(request: web.Request) -> web.Response:
 
 async def _ready(request: web.Request) -> web.Response:
     """Ready: listening, and a catalog loaded. Never a matter of replicas or of the store."""
-    facts = request.app[FACTS]
-    if facts.is_draining():
-        return web.json_response({"error": "Not ready", "cause": "this frontend is draining"}, status=503)
-    if facts.catalog.served is None:
-        return web.json_response({"error": "Not ready", "cause": "no catalog was loaded yet"}, status=503)
+    cause = request.app[FACTS].not_ready_because
+    if cause is not None:
+        return web.json_response({"error": "Not ready", "cause": cause}, status=503)
     return web.json_response({"status": "ready"})
 
 
@@ -177,19 +165,8 @@ async def _mirror(request: web.Request) -> web.Response:
     return web.Response(body=mirror, content_type="application/json")
 
 
-class _FutureSink:
-    """Hands an answer to whoever awaits it."""
-
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def take(self, query: Query, answer: Answer) -> None:  # noqa: ARG002  # Sink's signature
-        if not self.answer.done():
-            self.answer.set_result(answer)
-
-
 def _response(answer: Answer, request_id: bytes) -> web.Response:
-    headers = dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+    headers = answers.headers_of(answer)
     headers["X-Request-Id"] = request_id.decode()
     return web.Response(body=answer.body, status=answer.status, headers=headers, content_type="application/json")
 
@@ -198,7 +175,7 @@ async def _predict(request: web.Request) -> web.Response:
     facts = request.app[FACTS]
     serving = facts.serving
     name = request.match_info["app"]
-    request_id = _request_id(request)
+    request_id = request_id_of(request)
     raw = await request.read()
     endpoint = serving.endpoints.get(name)  # after the last await: an app that is replaced meanwhile has a new one
     if endpoint is None:
@@ -207,18 +184,7 @@ async def _predict(request: web.Request) -> web.Response:
         body = endpoint.reader.read(raw)
     except RequestError as exc:
         return _response(answers.bad_request(str(exc)), request_id)
-    now = time.monotonic()
-    sinks = [_FutureSink() for _ in body.inputs]
-    queries = [serving.query(endpoint, packed, now, sink) for packed, sink in zip(body.inputs, sinks, strict=True)]
-    try:
-        for query in queries:
-            query.request_id = request_id
-            serving.submit(query, body.version)
-        parts = [(query.query_id, await sink.answer) for query, sink in zip(queries, sinks, strict=True)]
-    finally:
-        for query in queries:
-            if query.endpoint.owed.get(query, query) is None:
-                serving.abandon(query)
+    parts = await ask(serving, endpoint, body.inputs, body.version, request_id)
     return _response(answers.batch(parts) if body.is_batch else parts[0][1], request_id)
 
 
@@ -283,7 +249,7 @@ async def _probe(request: web.Request) -> web.Response:
 
 
 async def _probe_replica(facts: FrontendFacts, dispatch: VersionDispatch, packed: tuple[bytes, int]) -> web.Response:
-    sink = _FutureSink()
+    sink = FutureSink()
     started = asyncio.get_running_loop().time()
     query = facts.serving.probe(dispatch, packed, int(PROBE_TIMEOUT_S * MICROS), sink)
     try:
@@ -299,7 +265,7 @@ async def _probe_replica(facts: FrontendFacts, dispatch: VersionDispatch, packed
     reply = json.loads(answer.body)
     if reply["default"]:
         return _probe_error(503, reply["default_explanation"], "no_replica")
-    headers = dict(line.split(": ", 1) for line in answer.headers.decode().splitlines())
+    headers = answers.headers_of(answer)
     micros = int((asyncio.get_running_loop().time() - started) * MICROS)
     return web.json_response({"output": reply["output"], "replica": headers.get("X-Clipper-Replica"), "exec_micros": micros})
 

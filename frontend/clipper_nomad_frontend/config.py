@@ -189,7 +189,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         access_log=reader.parsed("CLIPPER_ACCESS_LOG", parse_mode, AccessLogMode(), "off, slow, sample:N or all"),
         http_limits=HttpLimits(
-            body_bytes=reader.integer("CLIPPER_MAX_BODY_BYTES", HttpLimits().body_bytes, least=1024, most=MAX_FRAME_BYTES)
+            body_bytes=reader.integer("CLIPPER_MAX_BODY_BYTES", HttpLimits().body_bytes, least=1024, most=MAX_FRAME_BYTES),
+            is_local=reader.flag("CLIPPER_HTTP_LOCAL", default=False),
         ),
         queue_bounds=QueueBounds(
             queries=reader.integer("CLIPPER_MAX_QUEUED_QUERIES", QueueBounds().queries, least=1),

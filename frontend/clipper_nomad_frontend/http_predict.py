@@ -287,6 +287,9 @@ class PredictConnection(asyncio.Protocol):
         if endpoint is None or parser.get_method() != b"POST":
             self._hand_over()
             return
+        if server.limits.is_local and (cause := http_rules.why_not_from(self._headers)) is not None:
+            self._refuse(403, cause)
+            return
         names = {name.lower() for name, _ in self._headers}
         if not parser.should_keep_alive():
             self._is_closing = True

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ NOT_PLAIN = frozenset(
     {b"x-request-id", b"idempotency-key", b"expect", b"transfer-encoding", b"connection", b"upgrade", b"content-encoding"}
 )  # a head with one of these is parsed each time
 
+LOOPBACK_HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?\Z", re.IGNORECASE)
 _PRINTABLE = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 
 
@@ -38,6 +40,7 @@ class HttpLimits:
     """What of the rules can be set."""
 
     body_bytes: int = 16 * 1024 * 1024
+    is_local: bool = False  # only for this machine: `why_not_from`
 
 
 _REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus}
@@ -124,6 +127,25 @@ def header_problem(name: bytes, value: bytes, limits: HttpLimits) -> tuple[int, 
             return 400, "Upgrade is not supported here"
         case _:
             return None
+
+
+def why_not_from(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return why a frontend that serves its own machine refuses a request with these headers, or None.
+
+    A web page can make its visitor's browser send requests to this machine. It gives itself away: by the Host that it
+    used, a DNS name of its own that leads here, or by the Origin that a browser adds to what it posts.
+    """
+    host = origin = b""
+    for name, value in headers:
+        if len(name) == 4 and name.lower() == b"host":
+            host = value
+            if not LOOPBACK_HOST.match(host):
+                return "the Host header must be a loopback name: localhost, 127.0.0.1 or [::1]"
+        elif len(name) == 6 and name.lower() == b"origin":
+            origin = value
+    if origin and origin.partition(b"://")[2].lower() != host.lower():
+        return "a web page of another origin may not ask here; the page at /docs may"
+    return None
 
 
 def rebuilt_request(method: bytes, url: bytes, version: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:

@@ -25,11 +25,12 @@ from clipper_nomad.state.feedback import Feedback, FeedbackStream
 from clipper_nomad.state.records import Snapshot
 from clipper_nomad.state.watch import watch_catalog
 from clipper_nomad_frontend.access_log import AccessLog
-from clipper_nomad_frontend.api import FrontendFacts, fallback_protocol, internal_app, public_app
+from clipper_nomad_frontend.api import fallback_protocol, internal_app, public_app
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.channel_keys import ChannelKeys
 from clipper_nomad_frontend.clipper_metrics import Rates, clipper_document, prediction_counts
 from clipper_nomad_frontend.config import Address, Settings
+from clipper_nomad_frontend.frontend_facts import FrontendFacts
 from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
 from clipper_nomad_frontend.legacy_router import LegacyRouter
@@ -95,6 +96,8 @@ class Server:
             is_draining=lambda: self._is_draining,
             token=settings.token,
             body_bytes=settings.http_limits.body_bytes,
+            toolkit=toolkit,
+            is_local=settings.http_limits.is_local,
         )
         self._http: HttpServerState | None = None
         self._http_address = str(settings.http)

@@ -79,6 +79,20 @@ def test_a_model_answers_through_fabio_and_at_every_frontend(cluster: Cluster) -
     assert [cluster.ask(float(number), url)["output"] for number, url in enumerate(cluster.frontends())] == [0.0, 1.0]
 
 
+def test_v2_its_document_and_the_page_are_reached_through_fabio(cluster: Cluster) -> None:
+    root = cluster.url.removesuffix(f"/{APP}/predict")
+    tensor = {"name": "input", "datatype": "FP64", "shape": [2, 1], "data": [1.5, 2.5]}
+
+    answer = requests.post(f"{root}/v2/models/{APP}/infer", json={"inputs": [tensor]}, timeout=20).json()
+    described = requests.get(f"{root}/openapi.json", timeout=20).json()
+    page = requests.get(f"{root}/{APP}/docs", timeout=20)
+
+    assert answer["outputs"] == [{"name": "output", "datatype": "FP64", "shape": [2], "data": [1.5, 2.5]}]
+    assert f"/{APP}/predict" in described["paths"]
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert f'data-app="{APP}"' in page.text
+
+
 def test_up_again_changes_nothing(cluster: Cluster) -> None:
     seen = len(cluster.events)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+import requests
 
 from clipper_nomad.cli.queries import post_query
 from clipper_nomad.local_stack.parts import Programs
@@ -141,6 +142,8 @@ def test_a_function_of_a_file_is_deployed_and_predicts(user: User) -> None:
 
     assert deployed.lines[0].startswith("✔ sums:1 is live")
     assert "  tested    your function answered 3.0 in " in deployed.stdout
+    page = deployed.stdout.partition("  try it    ")[2].partition(", in a browser")[0]
+    assert requests.get(page, timeout=20).headers["Content-Type"].startswith("text/html")
     assert "clipper-nomad predict sums '[0.5, 1.0]'" in deployed.stdout
     assert said.stdout == "6.0\n"
     assert said.stderr.startswith("  sums:1 answered in ")
