@@ -97,7 +97,7 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
     "request_",
     [
         Attach(pid=7, toolkit="0.1", port=None, frontends=None, keep=False),
-        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True),
+        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True, cache_size=1024),
         Detach(pid=7),
         Status(),
         Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1, env={"A": "b"}),
