@@ -67,7 +67,7 @@ class Flight(Query):
         waiting = self.empty()
         flight = flights.under_way.pop(self.data, None)
         while flight is not None:
-            if not flight.is_done:
+            if not flight.is_done:  # itself is, just now
                 flight.where.forget(flight)
                 waiting += flight.empty()
             flight = flight.earlier

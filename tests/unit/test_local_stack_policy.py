@@ -469,6 +469,13 @@ def test_a_frontend_that_is_alone_has_neither_peers_nor_a_share() -> None:
     assert (alone.env["CLIPPER_PEER_ADDRESSES"], alone.env["CLIPPER_HTTP_SHARE"]) == ("", "")
 
 
+def test_a_frontend_s_cache_is_what_the_stack_was_told_else_what_its_environment_says() -> None:
+    told = PartTable(replace(settings(), cache_size=0), environ={"CLIPPER_CACHE_BYTES": "7"}).frontend(0, 5)
+    untold = PartTable(settings(), environ={"CLIPPER_CACHE_BYTES": "7"}).frontend(0, 5)
+
+    assert (told.env["CLIPPER_CACHE_BYTES"], untold.env["CLIPPER_CACHE_BYTES"]) == ("0", "7")
+
+
 def test_each_frontend_makes_a_start_take_longer() -> None:
     assert (
         replace(settings(), frontends=64).start_within_s
