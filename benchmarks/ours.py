@@ -14,20 +14,20 @@ from benchmarks.serving import Serving, ServingError
 from clipper_nomad import ClipperConnection, ClipperException, LocalContainerManager
 from clipper_nomad.deployers import python
 
-_CLUSTER = "bench"
 _ROLES = {"frontend": "frontend", "replica": "runtime"}  # kind of a part → what the suite calls it
 
 
 class _Ours:
     """A local stack of its own with one frontend, one replica of the diabetes model, and app-1."""
 
-    name = "ours"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str, cache_bytes: int) -> None:
+        self.name = name
         model = train()
         self._home = tempfile.mkdtemp(prefix="cnb-")  # short: a socket's path has at most 107 bytes
         began = time.monotonic()
-        self._connection: ClipperConnection = clipper_nomad.local(cluster_name=_CLUSTER, home=self._home)
+        self._connection: ClipperConnection = clipper_nomad.local(
+            cluster_name=f"bench-{name}", home=self._home, cache_size=cache_bytes
+        )
         try:
             self._connection.register_application("app-1", "doubles", "-1.0", 10_000_000)
             python.deploy_python_closure(self._connection, "diabetes", 1, "doubles", model.predict)
@@ -55,12 +55,12 @@ class _Ours:
             shutil.rmtree(self._home, ignore_errors=True)
 
 
-def start_ours() -> Serving:
-    """Start a frontend and a replica, and return when app-1 has answered.
+def start_ours(name: str = "ours", *, cache_bytes: int = 0) -> Serving:
+    """Start a frontend and a replica, and return when app-1 has answered. `cache_bytes`: of the prediction cache.
 
     Raises: ServingError: it did not start.
     """
     try:
-        return _Ours()
+        return _Ours(name, cache_bytes)
     except ClipperException as exc:
         raise ServingError(f"ours did not start: {exc}") from exc

@@ -322,13 +322,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3600, help="at most")
     parser.add_argument("--frontends", type=int, default=1)
+    parser.add_argument("--cache-bytes", type=int, default=0, help="of each frontend's prediction cache; 0: none")
     parser.add_argument("--replicas", type=int, default=truth_queries.REPLICAS, help="of each version")
     parser.add_argument("--mean-gap", type=float, default=MEAN_GAP_S, metavar="S", help="between acts of the nemesis")
     parser.add_argument("--only", nargs="+", choices=Kind.__members__, default=[], help="acts of these kinds")
     parser.add_argument("--forked", action="store_true", help="frontends start in milliseconds: for thousands of kills")
     parser.add_argument("--keep", type=Path, help="a folder for logs, which is kept")
     given = parser.parse_args()
-    plan = truth_queries.plan(frontends=given.frontends, replicas=given.replicas, seed=given.seed, forked=given.forked)
+    plan = truth_queries.plan(
+        frontends=given.frontends,
+        replicas=given.replicas,
+        seed=given.seed,
+        forked=given.forked,
+        cache_bytes=given.cache_bytes,
+    )
     with contextlib.ExitStack() as stack:
         folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 Two apps take most of the queries, each with its model: `patient` (policy late) with left:1, `punctual` (default) with
 right:1. Some queries are pinned to a version, left:2 among them, some to one that is not registered; a few go to apps with
-the policy error, and to apps that are linked to nothing. One in sixteen is an `input_batch`.
+the policy error, and to apps that are linked to nothing. One in sixteen is an `input_batch`; one in eight has the inputs of
+a query shortly before it, whatever its app and version.
 """
 
 from dataclasses import dataclass, replace
@@ -51,8 +52,8 @@ _CURRENT = {PATIENT.name: LEFT_1, PUNCTUAL.name: RIGHT_1, STRICT.name: LEFT_1}
 _LEFT = {"1": LEFT_1, "2": LEFT_2}
 
 
-def plan(*, frontends: int = 1, replicas: int = REPLICAS, seed: int = 0, forked: bool = False) -> Plan:
-    """Return what the rig is to serve. `replicas`: of each version."""
+def plan(*, frontends: int = 1, replicas: int = REPLICAS, seed: int = 0, forked: bool = False, cache_bytes: int = 0) -> Plan:
+    """Return what the rig is to serve. `replicas`: of each version. `cache_bytes`: of each frontend's prediction cache."""
     truth_model.pickle_by_value()
     return Plan(
         apps=APPS,
@@ -65,7 +66,10 @@ def plan(*, frontends: int = 1, replicas: int = REPLICAS, seed: int = 0, forked:
         inherited=frontends == 1,  # nobody else can be asked meanwhile
         forked=forked,
         seed=seed,
-        frontend_settings={"CLIPPER_MAX_QUEUED_QUERIES": str(QUEUE_BOUND)},
+        frontend_settings={
+            "CLIPPER_MAX_QUEUED_QUERIES": str(QUEUE_BOUND),
+            "CLIPPER_CACHE_BYTES": str(cache_bytes),
+        },
     )
 
 
@@ -87,7 +91,7 @@ class Ask:
 
 def ask(number: int) -> Ask:
     """Return what the query of this number asks; always the same."""
-    bits = (number * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 24  # a multiplicative hash: its upper bits are mixed well
+    bits = _bits(number)
     app = _APP_OF[bits & 31]
     pin: str | None = None
     version = _CURRENT.get(app.name)
@@ -102,8 +106,14 @@ def ask(number: int) -> Ask:
         if pin is not None:
             version = _LEFT.get(pin)
     count = BATCH_INPUTS if bits >> 10 & 15 == 0 else 1
-    first = number * KEYS_PER_NUMBER
-    return Ask(app, version, pin, tuple(range(first, first + count)), SHAPES[(bits >> 14) % len(SHAPES)])
+    back = 1 + (bits >> 21 & 63)
+    repeated = number - back if bits >> 18 & 7 == 0 and number >= back else number  # one in eight: what was just asked
+    first = repeated * KEYS_PER_NUMBER
+    return Ask(app, version, pin, tuple(range(first, first + count)), SHAPES[(_bits(repeated) >> 14) % len(SHAPES)])
+
+
+def _bits(number: int) -> int:
+    return (number * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 24  # a multiplicative hash: its upper bits are mixed well
 
 
 def query(number: int) -> Query:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clipper_nomad.cluster.jobs.options import JobOptions
+from clipper_nomad.errors import ClipperException
 
 # Clipper's fixed ports inside a container; on a cluster the outside ports are dynamic
 CLIPPER_INTERNAL_QUERY_PORT = 1337
@@ -49,6 +50,15 @@ class ClusterAdapter(logging.LoggerAdapter[logging.Logger]):
         return f"[{(self.extra or {})['cluster_name']}] {msg}", kwargs
 
 
+USUAL_CACHE_BYTES = 33_554_432  # what callers of Clipper's start_clipper leave out
+
+
+def check_cache_size(cache_size: int | None) -> None:
+    """Refuse what is no size of a prediction cache. Raises: ClipperException."""
+    if cache_size is not None and cache_size < 0:
+        raise ClipperException(f"cache_size is {cache_size}; expected a number of bytes, or 0 for no cache.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why the replicas of a model version do not become ready: one sentence, and the end of a replica's log."""
@@ -79,7 +89,11 @@ class ContainerManager(Protocol):
         qf_http_timeout_content: int,
         num_frontend_replicas: int,
     ) -> None:
-        """Start store, admin and query frontends, and connect to them. Raises: ClipperException."""
+        """Start store, admin and query frontends, and connect to them. Raises: ClipperException.
+
+        `cache_size`: bytes of the prediction cache of each frontend, 0 for none. A cluster that runs keeps its own where
+        this is USUAL_CACHE_BYTES, which callers leave out.
+        """
 
     def connect(self) -> None:
         """Find a cluster that runs. Raises: ClipperException: there is none."""

@@ -184,8 +184,11 @@ _REPORT = {
                 relayed=INTEGER,
                 last_error=nullable(TEXT),
                 batch_limit=INTEGER,
+                cache_hits=INTEGER,
+                cache_lookups=INTEGER,
             )
         ),
+        cache=nullable(taking(capacity=INTEGER, bytes=INTEGER, entries=INTEGER, evicted=INTEGER)),
         apps=listed(
             taking(
                 app=TEXT,

@@ -143,6 +143,15 @@ class Shape:
         int | None,
         typer.Option("--bundle-limit", min=1, metavar="MIB", help="The most that a bundle may have.  [default: 2048]"),
     ] = None
+    cache: Annotated[
+        float | None,
+        typer.Option(
+            "--cache",
+            min=0,
+            metavar="MIB",
+            help="Prediction cache of each query frontend; 0: none.  [default: as it runs, none]",
+        ),
+    ] = None
     redis_host: Annotated[
         str | None,
         typer.Option("--redis-host", metavar="HOST", help="A Redis of yours; its password in CLIPPER_REDIS_PASSWORD."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +46,7 @@ def up(
     Examples:
       clipper-nomad up --local
       clipper-nomad up --local --cluster team-a --port 9100 --frontends 2
+      clipper-nomad up --local --cache 64
       clipper-nomad up --nomad 10.0.0.5 --consul 10.0.0.5 --frontends 2
       clipper-nomad up --plan --registry registry.example/team
       clipper-nomad up --set redis.memory=1024 --set frontend.cpu=2000
@@ -68,11 +69,12 @@ def up(
             "It is not said where the cluster shall run: on this machine, or on Nomad.",
             hint="On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or clipper-nomad up --nomad ADDR.",
         )
-    refuse_nomad_options({**asdict(shape), **asdict(building), "plan": plan, "build": build})
-    _up_local(output, where, port=port, frontends=frontends)
+    refuse_nomad_options({**asdict(replace(shape, cache=None)), **asdict(building), "plan": plan, "build": build})
+    cache_size = None if shape.cache is None else round(shape.cache * 1024**2)
+    _up_local(output, where, port=port, frontends=frontends, cache_size=cache_size)
 
 
-def _up_local(output: Output, where: Where, *, port: int | None, frontends: int | None) -> None:
+def _up_local(output: Output, where: Where, *, port: int | None, frontends: int | None, cache_size: int | None) -> None:
     from clipper_nomad.cli.finding import find_cluster, make_manager, read_status, stop_interrupted
     from clipper_nomad.local_stack.parts import START_EACH_S, START_WITHIN_S
 
@@ -83,7 +85,7 @@ def _up_local(output: Output, where: Where, *, port: int | None, frontends: int 
     try:
         starting = f"starting store, admin and {_frontends(frontends or 1)}"
         with output.progress(starting, at_most_s=START_WITHIN_S + START_EACH_S * (frontends or 1)):
-            manager.start_clipper()
+            manager.start_clipper(cache_size=cache_size)
     except KeyboardInterrupt:
         if before is None:
             stop_interrupted(manager, cluster)

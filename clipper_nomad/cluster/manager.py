@@ -39,7 +39,7 @@ from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, check_listeners, own_fabio_job
 from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
-from clipper_nomad.cluster.part_options import options_of_parts
+from clipper_nomad.cluster.part_options import cache_of, options_of_parts, wanted_cache
 from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.failures import Failures
@@ -206,23 +206,23 @@ class NomadContainerManager:
         query_frontend_image: str = "",
         mgmt_frontend_image: str = "",
         frontend_exporter_image: str = "",
-        cache_size: int = 0,
+        cache_size: int | None = None,
         qf_http_thread_pool_size: int = 1,
         qf_http_timeout_request: int = 5,
         qf_http_timeout_content: int = 300,
         num_frontend_replicas: int = 1,
     ) -> None:
-        """Bring up redis, admin and query frontends, and connect to them. Done before, it changes nothing.
+        """Bring up redis, admin and query frontends, and connect to them. Done before, it changes nothing; a `cache_size` of
+        None, or the usual one, leaves the prediction cache as it runs.
 
         Raises: NotOurs: jobs or routes that it needs are somebody else's. RolloutFailed: a part did not become healthy; what
         was there before is there again. FabioUnreachable. ImageError. NomadUnreachable, ConsulUnreachable.
         """
-        ignored = {
-            "frontend_exporter_image": frontend_exporter_image,
-            "cache_size": cache_size,
-            "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
-        }
-        self.logger.debug("the cluster has no use for these settings of start_clipper: %s", ignored)
+        ignored = (frontend_exporter_image, qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content)
+        self.logger.debug("the cluster has no exporter, and limits of its own: no use for %s", ignored)
+        runs = cache_of(self.nomad.job(self.names.frontend_job))
+        cache = wanted_cache(cache_size, planned=self.blueprint.cache_bytes, runs=runs)
+        self.blueprint = replace(self.blueprint, cache_bytes=cache)
         specs = self.specs(
             admin_image=mgmt_frontend_image, frontend_image=query_frontend_image, frontends=num_frontend_replicas
         )

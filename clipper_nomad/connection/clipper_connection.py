@@ -57,7 +57,8 @@ class ClipperConnection(ReplicaCalls):
     ) -> None:
         """Start a cluster and connect to it; when this returns, it takes queries and calls.
 
-        Images: those that the container manager knows, unless given.
+        Images: those that the container manager knows, unless given. `cache_size`: of each query frontend's prediction
+        cache, in bytes; 0 for none. A cluster that runs keeps the cache that it has, unless another size is given.
         Raises: ClipperException: it could not be started, or did not answer within START_WITHIN_S.
         """
         try:

@@ -23,7 +23,8 @@ class Prediction:
     """An app's answer to one query.
 
     `output`: JSON. `default`: it is the app's default output, and `default_explanation` says why. `late`: it came after
-    the SLO. `model` ("name:version") and `replica`: who answered, None for a default output. `latency_ms`: as seen here.
+    the SLO. `model` ("name:version") and `replica`: who answered, None for a default output. `cached`: it was answered
+    before, and no replica is named. `latency_ms`: as seen here.
     """
 
     output: Any
@@ -35,6 +36,7 @@ class Prediction:
     replica: str | None
     request_id: str
     latency_ms: float
+    cached: bool = False
 
 
 class PredictClient:
@@ -68,6 +70,7 @@ class PredictClient:
             replica=answer.headers.get("X-Clipper-Replica"),
             request_id=answer.headers.get("X-Request-Id", request_id),
             latency_ms=latency_ms,
+            cached=answer.headers.get("X-Clipper-Cache") == "hit",
         )
 
     def is_up(self, base_url: str, *, within_s: float) -> bool:

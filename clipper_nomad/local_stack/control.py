@@ -24,13 +24,15 @@ class ControlError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
-    """Wait until the stack is up and make process `pid` one of its owners. `port`, `frontends`: what the user named."""
+    """Wait until the stack is up and make process `pid` one of its owners. `port`, `frontends`, `cache_size`: what
+    the user named."""
 
     pid: int
     toolkit: str
     port: int | None
     frontends: int | None
     keep: bool
+    cache_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """It cannot be done. `kind`: "stopping", "version", "port", "frontends", "failed" or "request"."""
+    """It cannot be done. `kind`: "stopping", "version", "port", "frontends", "cache", "failed" or "request"."""
 
     kind: str
     message: str

@@ -57,13 +57,22 @@ def attach(place: Place, request: Attach, *, within_s: float = _ATTACH_WITHIN_S)
     return found, reply
 
 
-def start_or_attach(place: Place, settings: StackSettings, *, frontends: int | None = None) -> tuple[Place, StackStatus]:
+def start_or_attach(
+    place: Place, settings: StackSettings, *, frontends: int | None = None, cache_size: int | None = None
+) -> tuple[Place, StackStatus]:
     """Return the stack of `place`, up and owned by this process: the one that runs, else a new one.
 
-    `frontends`: how many one that runs must have; None: it does not matter.
+    `frontends`, `cache_size`: how many, or how much, one that runs must have; None: it does not matter.
     Raises: StackError: it cannot be started, or is not up in time; the message says why.
     """
-    request = Attach(pid=os.getpid(), toolkit=settings.toolkit, port=settings.port, frontends=frontends, keep=settings.keep)
+    request = Attach(
+        pid=os.getpid(),
+        toolkit=settings.toolkit,
+        port=settings.port,
+        frontends=frontends,
+        keep=settings.keep,
+        cache_size=cache_size,
+    )
     within_s = settings.start_within_s + _GRACE_S
     deadline = time.monotonic() + within_s
     spawn_after = 0.0

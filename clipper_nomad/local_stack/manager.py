@@ -17,7 +17,7 @@ from typing import Any
 
 from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.container_manager import ClusterAdapter, Failure
+from clipper_nomad.container_manager import USUAL_CACHE_BYTES, ClusterAdapter, Failure, check_cache_size
 from clipper_nomad.errors import BundleError, ClipperException, StackError, UnconnectedException
 from clipper_nomad.local_stack import environments
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
@@ -110,25 +110,26 @@ class LocalContainerManager:
         query_frontend_image: str = "",
         mgmt_frontend_image: str = "",
         frontend_exporter_image: str = "",
-        cache_size: int = 0,
+        cache_size: int | None = None,
         qf_http_thread_pool_size: int = 1,
         qf_http_timeout_request: int = 5,
         qf_http_timeout_content: int = 300,
         num_frontend_replicas: int = 1,
     ) -> None:
-        """Start the stack, or attach to it if it runs. Of Clipper's settings only the number of frontends means
-        something here: there are no images, and the frontend's limits are its own.
+        """Start the stack, or attach to it if it runs. Of Clipper's settings the number of frontends and the cache mean
+        something here: there are no images, and the frontend's limits are its own. `cache_size`: bytes of each frontend's
+        prediction cache, 0 for none; None: what CLIPPER_CACHE_BYTES says, or none.
 
-        Raises: ClipperException: so many frontends cannot be. StackError: it cannot be started, or runs with another
-        number of frontends; the message says why.
+        Raises: ClipperException: so many frontends, or such a cache, cannot be. StackError: it cannot be started, or runs
+        with another number of frontends or another cache; the message says why.
         """
         ignored = {
             "images": (query_frontend_image, mgmt_frontend_image, frontend_exporter_image),
-            "cache_size": cache_size,
             "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
         }
         self.logger.debug("local mode has no use for these settings of start_clipper: %s", ignored)
         _check_frontends("num_frontend_replicas", num_frontend_replicas)
+        check_cache_size(cache_size)
         frontends = max(self._frontends or 1, num_frontend_replicas)
         is_named = self._frontends is not None or num_frontend_replicas != 1  # 1 is what Clipper's callers leave out
         settings = StackSettings(
@@ -141,9 +142,11 @@ class LocalContainerManager:
             keep=self._keep,
             owner=None if self._keep else os.getpid(),
             legacy_rpc=self._legacy_rpc,
+            cache_size=cache_size,
             programs=self._programs,
         )
-        self._attached(*start_or_attach(self._place, settings, frontends=frontends if is_named else None))
+        cache = None if cache_size == USUAL_CACHE_BYTES else cache_size  # what Clipper's callers leave out
+        self._attached(*start_or_attach(self._place, settings, frontends=frontends if is_named else None, cache_size=cache))
 
     def connect(self) -> None:
         """Find the stack that runs. This process then is one of its owners.

@@ -62,7 +62,7 @@ class StackSettings:
 
     `port`: the public one; None for the default or the next free, 0 for any. `owner`: a pid, None for a stack that
     nobody owns. `keep`: run on without owners, and keep the data over a stop. `legacy_rpc`: let containers of Clipper's
-    RPC version 3 in.
+    RPC version 3 in. `cache_size`: bytes of each frontend's prediction cache; None: what CLIPPER_CACHE_BYTES says, or none.
     """
 
     cluster: str
@@ -74,6 +74,7 @@ class StackSettings:
     keep: bool
     owner: int | None
     legacy_rpc: bool = True
+    cache_size: int | None = None
     programs: Programs = field(default_factory=Programs)
 
     @property
@@ -151,6 +152,8 @@ class PartTable:
             "CLIPPER_PEER_ADDRESSES": ",".join(self._rpc_address(other) for other in range(frontends) if other != index),
             "CLIPPER_HTTP_SHARE": f"{self._place.shares}:{index}" if frontends > 1 else "",
         }
+        if self._settings.cache_size is not None:
+            settings["CLIPPER_CACHE_BYTES"] = str(self._settings.cache_size)
         argv = self._settings.programs.frontend
         inherit = (listener,) if legacy is None else (listener, legacy)
         return self._part(f"frontend-{index}", "frontend", argv, settings, inherit=inherit, makes=(rpc, internal))

@@ -161,6 +161,13 @@ class Serving:
                 f"{attach.frontends} were asked for.",
                 hint="Leave the number out to use what runs, or stop it first and start it anew: what is kept comes back.",
             )
+        if attach.cache_size not in {None, self._settings.cache_size or 0}:
+            return Refused(
+                kind="cache",
+                message=f"The local stack of cluster {cluster!r} runs with a prediction cache of "
+                f"{self._settings.cache_size or 0} bytes; {attach.cache_size} were asked for.",
+                hint="Leave the size out to use what runs, or stop it first and start it anew: what is kept comes back.",
+            )
         return None
 
     def _keep(self) -> None:

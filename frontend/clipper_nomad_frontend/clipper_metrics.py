@@ -14,6 +14,9 @@ from clipper_nomad_frontend.answers import Outcome
 from clipper_nomad_frontend.metrics import Histogram, MetricsSource
 
 MINUTES = (1, 5, 15)
+AGGREGATE = "internal"  # of all versions, those too that are gone
+_COUNTERS = {AGGREGATE: "internal:aggregate_num_predictions"}
+_METERS = {AGGREGATE: "internal:aggregate_model_throughput"}
 Leaves = dict[str, str]
 Document = dict[str, list[dict[str, Leaves]]]
 
@@ -60,23 +63,36 @@ class _Meter:
 
 
 def prediction_counts(source: MetricsSource) -> dict[str, float]:
-    """Return how many predictions each app and each model version made, by Clipper's names."""
+    """Return how many predictions each app and each model version made, and all together, by Clipper's names."""
     apps = {f"app:{app}": float(sum(counters.outcomes)) for app, counters in source.app_counters()}
-    versions = source.version_counters()
-    return apps | {f"model:{model}:{version}": counters.batch_size.sum for model, version, counters, _, _ in versions}
+    versions = list(source.version_counters())
+    models = {f"model:{model}:{version}": counters.batch_size.sum for model, version, counters, _, _ in versions}
+    total = source.process_counters.predictions + sum(models.values())
+    return apps | models | {AGGREGATE: float(total)}
 
 
 def clipper_document(source: MetricsSource, rates: Rates, now: float) -> Document:
     """Return the metrics as Clipper's GET /metrics does."""
     counts = prediction_counts(source)
-    ratios: dict[str, float] = {"internal:prediction_cache_hit_ratio": math.nan}  # nothing was looked up: there is none
+    process = source.process_counters
+    hits, lookups = process.cache_hits, process.cache_lookups  # of versions that are gone
+    ratios: dict[str, float] = {}
+    for model, version, of_version, _, _ in source.version_counters():
+        hits += of_version.cache_hits
+        lookups += of_version.cache_lookups
+        ratios[f"model:{model}:{version}:cache_hit_ratio"] = _ratio(of_version.cache_hits, of_version.cache_lookups)
+    ratios["internal:prediction_cache_hit_ratio"] = _ratio(hits, lookups)
     for app, counters in source.app_counters():
-        total = sum(counters.outcomes)
-        ratios[f"app:{app}:default_prediction_ratio"] = counters.outcomes[Outcome.DEFAULT] / total if total else math.nan
+        ratios[f"app:{app}:default_prediction_ratio"] = _ratio(counters.outcomes[Outcome.DEFAULT], sum(counters.outcomes))
+    totals = {_COUNTERS.get(name, f"{name}:num_predictions"): int(count) for name, count in counts.items()}
+    totals["internal:prediction_cache_lookups"] = lookups
     return {
-        "counters": [{f"{name}:num_predictions": {"count": str(int(count))}} for name, count in counts.items()],
+        "counters": [{name: {"count": str(count)}} for name, count in totals.items()],
         "ratio_counters": [{name: {"ratio": _text(ratio)}} for name, ratio in ratios.items()],
-        "meters": [{f"{name}:prediction_throughput": rates.leaves(name, counts[name], now)} for name in counts],
+        "meters": [
+            {_METERS.get(name, f"{name}:prediction_throughput"): rates.leaves(name, count, now)}
+            for name, count in counts.items()
+        ],
         "histograms": [{name: leaves} for name, leaves in _histograms(source)],
     }
 
@@ -104,6 +120,10 @@ def _summary(histogram: Histogram, unit: str, scale: float) -> Leaves:
         **{f"p{share}": histogram.quantile(share / 100) or 0.0 for share in (50, 95, 99)},
     }
     return {"unit": unit, "size": str(size)} | {name: _text(value * scale) for name, value in values.items()}
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
 
 
 def _text(value: float) -> str:

@@ -135,6 +135,7 @@ class Settings:
     access_log: AccessLogMode
     http_limits: HttpLimits
     queue_bounds: QueueBounds
+    cache_bytes: int
     drain_s: float
 
 
@@ -196,6 +197,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             queries=reader.integer("CLIPPER_MAX_QUEUED_QUERIES", QueueBounds().queries, least=1),
             input_bytes=reader.integer("CLIPPER_MAX_QUEUED_BYTES", QueueBounds().input_bytes, least=1),
         ),
+        cache_bytes=reader.integer("CLIPPER_CACHE_BYTES", 0, least=0),
         drain_s=reader.seconds("CLIPPER_DRAIN_S", 15.0),
     )
     if settings.store_url is None and settings.mirror is None:

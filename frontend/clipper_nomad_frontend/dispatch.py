@@ -10,7 +10,6 @@ than one: docs/behaviour.md, "Retries".
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from zlib import crc32
 
@@ -23,6 +22,7 @@ from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.batching import BatchLimit
 from clipper_nomad_frontend.channel import Channel, LegacyChannel
 from clipper_nomad_frontend.endpoints import Query
+from clipper_nomad_frontend.flights import Flights
 from clipper_nomad_frontend.metrics import VersionCounters
 from clipper_nomad_frontend.model_queue import ModelQueue
 from clipper_nomad_frontend.output_text import output_texts, text_as_json
@@ -30,6 +30,7 @@ from clipper_nomad_frontend.poison import PoisonList
 from clipper_nomad_frontend.relays import RelaySlot, RelaySlots
 from clipper_nomad_frontend.replicas import MOST_ASKED, Replica, ReplicaSet, ReplicaState, patience_s, replica_headers
 from clipper_nomad_frontend.sessions import Batch, Session, SessionTable
+from clipper_nomad_frontend.suspects import Suspects
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ class VersionDispatch:
         bounds: QueueBounds,
         answered: Callable[[Query, Answer, float], None],
         slo_s: float,
+        flights: Callable[[VersionCounters], Flights] | None = None,
     ) -> None:
+        """`flights`: makes what stands before the queue where there is a cache."""
         self.record = record
         self.replicas = ReplicaSet()
         self.relays = RelaySlots()
@@ -66,8 +69,9 @@ class VersionDispatch:
         self._sessions = sessions
         self._channel = channel
         self._bounds = bounds
-        self._answered = answered
-        self._suspects: deque[Query] = deque()
+        self.flights = flights(self.counters) if flights is not None else None
+        self._answered = self.flights.answered if self.flights is not None else answered
+        self._suspects = Suspects()
         self._poison = PoisonList()
         self._last_replica_id = -1
         self._is_removed = False
@@ -134,7 +138,7 @@ class VersionDispatch:
         elif len(self._suspects) >= self._bounds.queries:
             self._answered(query, answers.not_taken(self.record.key), query.arrived)
         else:
-            self._suspects.append(query)
+            self._suspects.add(query)
 
     def _estimate_wait(self) -> None:
         self._wait_per_query_s = self.limit.per_query_s / max(1, len(self.replicas.ready))
@@ -144,20 +148,21 @@ class VersionDispatch:
         if query.is_queued:
             self.queue.forget(query)
 
+    def holds(self, query: Query) -> bool:
+        """Whether `query` waits here, and is not at a replica or a peer."""
+        return query.is_queued or query in self._suspects
+
     def take_waiting(self) -> list[Query]:
         """Return every query that waits here, and forget them: the version was removed, nothing is tried again here."""
         self._is_removed = True
-        suspects = [query for query in self._suspects if not query.is_done]
-        self._suspects.clear()
-        return suspects + self.queue.drain()
+        waiting = [*self._suspects.drain(), *self.queue.drain()]
+        return waiting if self.flights is None else self.flights.disband(waiting)
 
     def pump(self, now: float) -> None:
         """Give waiting queries to replicas that have a slot."""
         if not self.replicas.ready:
             self._pump_relays(now)
             return
-        while self._suspects and self._suspects[0].is_done:
-            self._suspects.popleft()
         asks_first = self.frontends > 1 if self._asks_first is None else self._asks_first
         while self.queue.count or self._suspects:
             replica = self.replicas.next_idle()
@@ -176,14 +181,12 @@ class VersionDispatch:
                 self._send(replica, self._next_batch(self.limit.limit, now), now)
             else:
                 return
-            while self._suspects and self._suspects[0].is_done:
-                self._suspects.popleft()
 
     def _give(self, replica: Replica, now: float, share: int) -> None:
         """Send a batch to a replica that rests. Something waits; `share`: how many replicas should get some of it."""
         if self._suspects and (self._is_suspects_turn or not self.queue.count):
             self._is_suspects_turn = False
-            self._send(replica, [self._suspects.popleft()], now, is_alone=True)
+            self._send(replica, [self._suspects.take()], now, is_alone=True)
         else:
             self._is_suspects_turn = True
             limit = self.limit.limit if share == 1 else min(self.limit.limit, -(-self.queue.count // share))
@@ -191,7 +194,7 @@ class VersionDispatch:
 
     def _ask(self, replica: Replica, now: float) -> None:
         """Ask a replica to call when it is free, or tell one that was asked what waits by now."""
-        since = self._suspects[0].arrived if self._suspects else self.queue.waits_since()
+        since = self._suspects.waits_since() if self._suspects else self.queue.waits_since()
         if since is None:
             replica.asked_at = None
             self._channel.send_pass(replica.session)
@@ -206,10 +209,8 @@ class VersionDispatch:
         if self._holds_relayed:
             self._refuse_relayed(now)
         while (slot := self.relays.next()) is not None:
-            while self._suspects and self._suspects[0].is_done:
-                self._suspects.popleft()
             if self._suspects:
-                self._relay(slot, [self._suspects.popleft()], now, is_alone=True)
+                self._relay(slot, [self._suspects.take()], now, is_alone=True)
             elif self.queue.count:
                 self._relay(slot, self._next_batch(MAX_RELAYED, now), now, is_alone=False)
             else:
@@ -217,18 +218,12 @@ class VersionDispatch:
 
     def _refuse_relayed(self, now: float) -> None:
         self._holds_relayed = False
-        waiting = [*self._suspects, *self.queue.drain()]
-        suspects = set(self._suspects)
-        self._suspects.clear()
-        for query in waiting:
-            if query.is_done:
-                continue
-            if query.endpoint.is_relay:
-                self._answered(query, answers.not_taken(self.record.key), now)
-            elif query in suspects:
-                self._suspects.append(query)
-            else:
-                self.queue.add(query)
+        for again, waiting in ((self._suspects.add, self._suspects.drain()), (self.queue.add, self.queue.drain())):
+            for query in waiting:
+                if query.endpoint.is_relay and not query.is_done:
+                    self._answered(query, answers.not_taken(self.record.key), now)
+                elif not query.is_done:
+                    again(query)
 
     def _relay(self, slot: RelaySlot, queries: list[Query], now: float, *, is_alone: bool) -> None:
         batch = self._sessions.begin(slot.session, queries, now, 0.0, is_alone=is_alone)
@@ -287,7 +282,7 @@ class VersionDispatch:
         for query in reversed(queries):
             query.tries -= 1
             if is_alone:
-                self._suspects.appendleft(query)
+                self._suspects.put_back(query)
             else:
                 self.queue.put_back(query)
 
@@ -332,11 +327,12 @@ class VersionDispatch:
             self._answered(query, answers.lost(self.record.key, query.tries), now)
 
     def _may_retry(self, query: Query) -> bool:
-        return self.record.retry and query.tries < MAX_TRIES and not self._is_removed and not query.endpoint.is_relay
+        may = self.record.retry and query.tries < MAX_TRIES and not self._is_removed and not query.endpoint.is_relay
+        return may and query.is_wanted
 
     def _retry_alone(self, query: Query) -> None:
         self.counters.resent += 1
-        self._suspects.append(query)
+        self._suspects.add(query)
 
     def check_progress(self, now: float) -> None:
         """Take replicas whose oldest batch is overdue out of rotation, and give what waits behind it to others."""
@@ -361,8 +357,6 @@ class VersionDispatch:
         """A replica calls: it gets the best batch there is, or hears that nothing waits."""
         replica = self.replicas.all[session.id]
         replica.asked_at = None
-        while self._suspects and self._suspects[0].is_done:
-            self._suspects.popleft()
         if not (self.queue.count or self._suspects) or replica.state is not ReplicaState.READY or session.in_flight:
             self.counters.passed += 1
             self._channel.send_pass(session, call)
@@ -408,7 +402,8 @@ class VersionDispatch:
         for query, row in zip(batch.queries, rows, strict=True):
             if query.is_done:
                 continue
-            if row.fate in _UNDECIDED and now > query.arrived + query.endpoint.patience_s:  # its timer did not come first
+            is_over = now > query.arrived + query.endpoint.patience_s  # and its timer did not come first
+            if row.fate in _UNDECIDED and (is_over or not query.is_wanted):
                 answer = query.endpoint.out_of_patience(query, has_replica=True, model=self.record.key)
                 self._answered(query, answer, now)
                 continue
@@ -450,6 +445,8 @@ class VersionDispatch:
 
     def _answer_all(self, headers: bytes, queries: list[Query], outputs: list[bytes], now: float) -> None:
         answered = self._answered
+        if self.flights is not None:
+            queries, outputs = self.flights.land(headers, queries, outputs, now)
         for query, output in zip(queries, outputs, strict=True):
             if not query.is_done:
                 is_late = now > query.slo_at

@@ -7,11 +7,13 @@ timer serve any number of them.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from clipper_nomad.protocol.datatypes import InputType
-from clipper_nomad.state.records import MICROS, App, SloPolicy
+from clipper_nomad.state.records import MICROS, App, SloPolicy, Snapshot
 from clipper_nomad_frontend import answers
 from clipper_nomad_frontend.answers import Answer
 from clipper_nomad_frontend.metrics import AppCounters
@@ -23,8 +25,8 @@ class Endpoint:
     """One app, ready to take queries."""
 
     __slots__ = (
-        "app", "counters", "default_output", "is_relay", "link", "model", "name", "owed", "patience_s", "policy", "reader",
-        "slo_s", "timeout_s",
+        "_of_flights", "app", "counters", "default_output", "is_relay", "link", "model", "name", "owed", "patience_s",
+        "policy", "reader", "slo_s", "timeout_s",
     )  # fmt: skip
 
     def __init__(self, app: App, counters: AppCounters, *, is_relay: bool = False) -> None:
@@ -41,6 +43,14 @@ class Endpoint:
         self.link = link(self.model, app.kind) if self.model is not None else None
         self.owed: dict[Query, None] = {}  # in order of arrival
         self.is_relay = is_relay  # its queries came from a peer, which owns them: they are executed once, and here
+        self._of_flights: Endpoint | None = None
+
+    def of_flights(self) -> Endpoint:
+        """Return the same for queries that stand for those of several clients: their own end when nobody waits for them."""
+        if self._of_flights is None:
+            self._of_flights = copy.copy(self)
+            self._of_flights.patience_s = math.inf
+        return self._of_flights
 
     def out_of_patience(self, query: Query, *, has_replica: bool, model: str) -> Answer:
         """Return the answer of a query that no output came for in time."""
@@ -91,6 +101,11 @@ class Query:
         self.close = False
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for its answer; without that it is not tried again."""
+        return not self.is_done
+
+    @property
     def timeout_at(self) -> float:
         """When waiting for an answer ends, whatever the app's policy."""
         return self.arrived + self.endpoint.timeout_s
@@ -114,6 +129,16 @@ class Dispatch(Protocol):
 def link(model: str, kind: InputType) -> str:
     """Return what ties an app to the current version of `model`: also its input type, so that no other can be taken."""
     return f"{model} {kind.word}"
+
+
+def smallest_slos(snapshot: Snapshot) -> dict[str, float]:
+    """Return the smallest SLO, in seconds, among the apps that use each model."""
+    smallest: dict[str, float] = {}
+    for app in snapshot.apps.values():
+        for model in app.linked_models:
+            slo_s = app.slo_micros / MICROS
+            smallest[model] = min(slo_s, smallest.get(model, slo_s))
+    return smallest
 
 
 def expire(endpoints: Iterable[Endpoint], now: float, give_up: Callable[[Query], None]) -> float | None:

@@ -75,7 +75,10 @@ class AppCounters:
 class VersionCounters:
     """What the replicas of one model version did."""
 
-    __slots__ = ("batch_exec", "batch_size", "errors", "lost", "passed", "poisoned", "refused", "relayed", "resent")
+    __slots__ = (
+        "batch_exec", "batch_size", "cache_hits", "cache_joins", "cache_misses", "errors", "lost", "passed", "poisoned",
+        "refused", "relayed", "resent",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.batch_size = Histogram(SIZE_BOUNDS)
@@ -87,12 +90,23 @@ class VersionCounters:
         self.refused = 0
         self.relayed = 0
         self.passed = 0
+        self.cache_hits = 0
+        self.cache_misses = 0
+        self.cache_joins = 0
+
+    @property
+    def cache_lookups(self) -> int:
+        """Queries that were looked up, however that ended."""
+        return self.cache_hits + self.cache_misses + self.cache_joins
 
 
 class ProcessCounters:
-    """What concerns no app and no model."""
+    """What concerns no app and no model, and what versions that are gone have counted."""
 
-    __slots__ = ("catalog_conflict", "catalog_rejected", "connections", "http_errors", "protocol_errors", "stray_results")
+    __slots__ = (
+        "cache_hits", "cache_lookups", "catalog_conflict", "catalog_rejected", "connections", "http_errors", "predictions",
+        "protocol_errors", "stray_results",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.connections = 0
@@ -101,6 +115,15 @@ class ProcessCounters:
         self.stray_results = 0
         self.catalog_rejected = 0
         self.catalog_conflict = 0  # 1 while the store's catalog is not the one served
+        self.cache_hits = 0
+        self.cache_lookups = 0
+        self.predictions = 0
+
+    def keep(self, gone: VersionCounters) -> None:
+        """Take over what a version has counted that is removed: sums over all versions must never fall."""
+        self.cache_hits += gone.cache_hits
+        self.cache_lookups += gone.cache_lookups
+        self.predictions += int(gone.batch_size.sum)
 
 
 class MetricsSource(Protocol):
@@ -167,6 +190,11 @@ class _Collector(Collector):
             "lost": CounterMetricFamily("clipper_lost_replicas", "Replicas lost with work in hand.", labels=labels),
             "poisoned": CounterMetricFamily("clipper_poison_inputs", "Inputs that ended replicas.", labels=labels),
             "relayed": CounterMetricFamily("clipper_relayed_queries", "Queries sent on to a peer frontend.", labels=labels),
+            "cache_hits": CounterMetricFamily("clipper_cache_hits", "Queries answered from the cache.", labels=labels),
+            "cache_misses": CounterMetricFamily("clipper_cache_misses", "Queries that were not there.", labels=labels),
+            "cache_joins": CounterMetricFamily(
+                "clipper_cache_joins", "Queries that waited for an identical one under way.", labels=labels
+            ),
             "passed": CounterMetricFamily("clipper_passed_calls", "Calls for which nothing waited.", labels=labels),
             "refused": CounterMetricFamily("clipper_refused_queries", "Queries the queue had no room for.", labels=labels),
         }

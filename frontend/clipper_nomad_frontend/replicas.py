@@ -78,6 +78,11 @@ def replica_headers(model: str, replica: str) -> bytes:
     return f"X-Clipper-Model: {_printable(model)}\r\nX-Clipper-Replica: {_printable(replica)}\r\n".encode()
 
 
+def hit_headers(model: str) -> bytes:
+    """Return the header lines of an output of before: whose it was. The replica may be gone, so none is named."""
+    return f"X-Clipper-Model: {_printable(model)}\r\nX-Clipper-Cache: hit\r\n".encode()
+
+
 def _printable(text: str) -> str:
     """Return what a peer says of itself so that it can stand in an HTTP header: anything but visible ASCII as %XX."""
     return quote(text[:LONGEST_NAME], safe="!#$&'()*+,/:;=?@[]", errors="replace")

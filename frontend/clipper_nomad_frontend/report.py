@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipper_nomad_frontend.answers import Outcome
+from clipper_nomad_frontend.cache import PredictionCache
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.config import Settings
 from clipper_nomad_frontend.dispatch import VersionDispatch
@@ -50,6 +51,7 @@ def frontend_report(
             for hello in (*serving.waiting_hellos(), *(legacy.peers.waiting_hellos() if legacy is not None else ()))
         ],
         "versions": [_version(dispatch) for dispatch in dispatches],
+        "cache": _cache(serving.cache),
         "apps": [_app(name, counters) for name, counters in serving.app_counters()],
     }  # fmt: skip
 
@@ -84,7 +86,15 @@ def _version(dispatch: VersionDispatch) -> dict[str, Any]:
         "relayed": dispatch.counters.relayed,
         "last_error": dispatch.last_error,
         "batch_limit": dispatch.limit.limit,
+        "cache_hits": dispatch.counters.cache_hits,
+        "cache_lookups": dispatch.counters.cache_lookups,
     }
+
+
+def _cache(cache: PredictionCache | None) -> dict[str, int] | None:
+    if cache is None:
+        return None
+    return {"capacity": cache.capacity_bytes, "bytes": cache.bytes_held, "entries": cache.count, "evicted": cache.evicted}
 
 
 def _app(name: str, counters: AppCounters) -> dict[str, Any]:

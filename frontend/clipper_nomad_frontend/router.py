@@ -176,9 +176,8 @@ class Router(RouterSocket):
 
 
 def _terms(query: Query, now: float) -> Terms:
-    endpoint = query.endpoint
     return Terms(
         waited=max(0, round((now - query.arrived) * MICROS)),
-        slo=round(endpoint.slo_s * MICROS),
-        timeout=round(endpoint.timeout_s * MICROS),
+        slo=round(query.endpoint.slo_s * MICROS),
+        timeout=round((query.timeout_at - query.arrived) * MICROS),
     )

@@ -68,6 +68,7 @@ class Server:
             bounds=settings.queue_bounds,
             access_log=self._access_log,
             path_prefix=settings.path_prefix,
+            cache_bytes=settings.cache_bytes,
         )
         self._keys = None if settings.curve_secret is None else ChannelKeys(key_pair(settings.curve_secret))
         self._catalog = Catalog(settings.mirror, self._apply, self._serving.process_counters)

@@ -7,22 +7,25 @@ replicas and results (it is the router's Listener). All on one event loop; polic
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from clipper_nomad.protocol import wire
-from clipper_nomad.protocol.mesh_messages import Relay, RelayedAnswer, Terms
+from clipper_nomad.protocol.mesh_messages import Relay, RelayedAnswer
 from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welcome, WireError
-from clipper_nomad.state.records import MICROS, App, ModelVersion, Snapshot
+from clipper_nomad.state.records import MICROS, ModelVersion, Snapshot
 from clipper_nomad_frontend import answers, relay_desk
 from clipper_nomad_frontend.access_log import AccessLog
 from clipper_nomad_frontend.admission import QueueBounds
 from clipper_nomad_frontend.answers import Answer
+from clipper_nomad_frontend.cache import PredictionCache
 from clipper_nomad_frontend.dispatch import VersionDispatch
-from clipper_nomad_frontend.endpoints import Endpoint, Query, Sink, expire, link
+from clipper_nomad_frontend.endpoints import Endpoint, Query, Sink, expire, link, smallest_slos
+from clipper_nomad_frontend.flights import Flights
+from clipper_nomad_frontend.guests import Guests, probe_endpoint
 from clipper_nomad_frontend.metrics import AppCounters, ProcessCounters, VersionCounters
 from clipper_nomad_frontend.router import Router
 from clipper_nomad_frontend.sessions import Session, SessionTable
@@ -33,7 +36,7 @@ TIMER_GRAIN_S = 0.001  # uvloop rounds to milliseconds: a timer that fires early
 GATHERING_ROUNDS = 3  # turns of the loop in which more queries may join before batches are made: reading, never waiting
 PROGRESS_CHECK_S = 0.25  # how often replicas with work in hand are looked at
 UNKNOWN_UID_PATIENCE_S = 30.0  # a replica may be quicker than the catalog that announces its version
-MOST_GUESTS = 256  # kinds of terms under which queries of peers come
+SWEPT_AT_ONCE = 1000  # entries of the cache whose version is gone: half a millisecond
 NO_APP_SLO_S = 10.0  # for versions that no app uses yet
 
 
@@ -41,8 +44,9 @@ class Serving:
     """The state of one query frontend between its sockets."""
 
     def __init__(self, *, frontend_id: str, toolkit: str, epoch: int, bounds: QueueBounds, access_log: AccessLog,
-                 path_prefix: str, clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
-        """`clock` must be the event loop's clock; uvloop's own `time()` shows whole milliseconds only."""
+                 path_prefix: str, cache_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        """`clock` must be the loop's; uvloop's own `time()` shows whole milliseconds only. `cache_bytes` 0: no cache."""
+        self.cache = PredictionCache(cache_bytes) if cache_bytes else None
         self.routes: dict[bytes, Endpoint] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.dispatches: dict[str, VersionDispatch] = {}  # by uid
@@ -61,7 +65,7 @@ class Serving:
         self._current: dict[str, VersionDispatch] = {}  # by endpoints.link: model and input type
         self._app_counters: dict[str, AppCounters] = {}
         self._retired: list[Endpoint] = []  # replaced, and still owing answers
-        self._guests: dict[Terms, Endpoint] = {}  # for queries of peers
+        self._guests = Guests()
         self._dispatch_of: dict[int, VersionDispatch] = {}  # by session id
         self._waiting: dict[bytes, tuple[Hello, float]] = {}  # replicas of versions that the catalog does not know yet
         self.query_ids = itertools.count()  # of inputs, and of feedback
@@ -99,8 +103,16 @@ class Serving:
         self.submit_to(dispatch, query)
 
     def submit_to(self, dispatch: VersionDispatch, query: Query) -> None:
-        """Queue `query` at one version. Batches are made once what the sockets hold just now is parsed."""
+        """Queue `query` at one version, unless the cache has its answer or it can wait for that of another.
+
+        Batches are made once what the sockets hold just now is parsed.
+        """
         query.dispatch = dispatch
+        if dispatch.flights is not None:
+            flight = dispatch.flights.board(query, dispatch)
+            if flight is None:
+                return
+            query = flight
         dispatch.submit(query)
         if len(query.endpoint.owed) == 1 and dispatch.last_batch_size <= 1:  # one client at a time: nobody to gather
             dispatch.pump(query.arrived)
@@ -167,15 +179,15 @@ class Serving:
 
     def probe(self, dispatch: VersionDispatch, packed: tuple[bytes, int], timeout_micros: int, sink: Sink) -> Query:
         """Send an input the whole way to a replica of one version, counted for no app."""
-        record = dispatch.record
-        app = App(name="_probe", input_type=record.input_type, default_output="", slo_micros=timeout_micros,
-                  timeout_micros=timeout_micros)  # fmt: skip
-        endpoint = Endpoint(app, AppCounters())
+        endpoint = probe_endpoint(dispatch.record, timeout_micros)
         query = self.query(endpoint, packed, self.clock(), sink)
+        query.dispatch = dispatch
         endpoint.owed[query] = None
         self._retired.append(endpoint)
         self._expire_at(min(self._expiry_at, query.arrived + endpoint.patience_s))
-        self.submit_to(dispatch, query)
+        dispatch.submit(query)  # past the cache
+        dispatch.pump(query.arrived)
+        self.watch_progress()
         return query
 
     def submit_relayed(self, relay: Relay, reply: Callable[[list[RelayedAnswer]], None]) -> list[Query]:
@@ -188,7 +200,7 @@ class Serving:
         batch = relay_desk.RelayedBatch(len(relay.inputs), reply)
         queries = []
         for terms, data in zip(relay.terms, relay.inputs, strict=True):
-            endpoint = self._guest_endpoint(terms, dispatch.record)
+            endpoint = self._guests.endpoint(terms, dispatch.record)
             queries.append(self.query(endpoint, (data, relay.item_length), now - terms.waited / MICROS, batch))
         batch.expect(queries)
         for query in queries:
@@ -201,18 +213,6 @@ class Serving:
         dispatch.pump(now)
         self.watch_progress()
         return queries
-
-    def _guest_endpoint(self, terms: Terms, record: ModelVersion) -> Endpoint:
-        key = dataclasses.replace(terms, waited=0)
-        endpoint = self._guests.get(key)
-        if endpoint is None:
-            if len(self._guests) >= MOST_GUESTS:
-                self._retired += [guest for guest in self._guests.values() if guest.owed]
-                self._guests.clear()
-            app = App(name="_relay", input_type=record.input_type, default_output="", slo_micros=max(1, terms.slo),
-                      timeout_micros=max(1, terms.timeout))  # fmt: skip
-            endpoint = self._guests[key] = Endpoint(app, AppCounters(), is_relay=True)
-        return endpoint
 
     # ---- timers ----------------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Serving:
     def _all_endpoints(self) -> Iterator[Endpoint]:
         yield from self.endpoints.values()
         yield from self._retired
-        yield from self._guests.values()
+        yield from self._guests
 
     def _give_up(self, query: Query) -> None:
         dispatch = query.dispatch
@@ -275,7 +275,7 @@ class Serving:
 
     def _apply_versions(self, snapshot: Snapshot) -> None:
         wanted = {version.uid: version for version in snapshot.versions.values()}
-        smallest_slo = _smallest_slo(snapshot)
+        smallest_slo = smallest_slos(snapshot)
         removed = [dispatch for uid, dispatch in self.dispatches.items() if uid not in wanted]
         for dispatch in removed:
             del self.dispatches[dispatch.record.uid]
@@ -304,6 +304,9 @@ class Serving:
 
     def _new_dispatch(self, record: ModelVersion, slo_s: float) -> VersionDispatch:
         assert self.router is not None  # noqa: S101  # set before the first catalog
+        flights = None
+        if self.cache is not None and record.retry:  # who may not see an input twice may count them: it sees each query
+            flights = partial(Flights, self.cache.shelf(), model=record.key, answered=self.answered, clock=self.clock)
         dispatch = VersionDispatch(
             record,
             sessions=self.sessions,
@@ -311,9 +314,15 @@ class Serving:
             bounds=self._bounds,
             answered=self.answered,
             slo_s=slo_s,
+            flights=flights,
         )
         dispatch.frontends = self._frontends
         return dispatch
+
+    def _sweep(self) -> None:
+        """Give back the memory of outputs whose version is gone, little by little: there may be very many."""
+        if self.cache is not None and self.cache.sweep(SWEPT_AT_ONCE):
+            self._loop.call_soon(self._sweep)
 
     def _remove(self, dispatch: VersionDispatch) -> None:
         """Let the replicas of a removed version finish and leave; what still waits goes to the app's current version."""
@@ -341,6 +350,8 @@ class Serving:
                 endpoint = query.endpoint
                 answer = answers.not_linked(endpoint.policy, query.query_id, endpoint.default_output, endpoint.name)
                 self.answered(query, answer, self.clock())
+        self.process_counters.keep(dispatch.counters)
+        self._sweep()
 
     def _apply_apps(self, snapshot: Snapshot) -> None:
         endpoints: dict[str, Endpoint] = {}
@@ -470,6 +481,7 @@ class Serving:
         )
         yield "legacy_sessions", "Containers of RPC version 3 that serve here.", float(legacy)
         yield "waiting_replicas", "Replicas whose version the catalog does not know.", float(len(self._waiting))
+        yield from self.cache.gauges() if self.cache is not None else ()
         yield "catalog_revision", "Revision served.", float(self.snapshot.revision if self.snapshot else -1)
 
     def knows(self, routing_id: bytes) -> bool:
@@ -484,13 +496,3 @@ class Serving:
     def owes_answers(self) -> bool:
         """Whether any query is still on its way."""
         return any(endpoint.owed for endpoint in self._all_endpoints())
-
-
-def _smallest_slo(snapshot: Snapshot) -> dict[str, float]:
-    """Return the smallest SLO, in seconds, among the apps that use each model."""
-    smallest: dict[str, float] = {}
-    for app in snapshot.apps.values():
-        for model in app.linked_models:
-            slo_s = app.slo_micros / MICROS
-            smallest[model] = min(slo_s, smallest.get(model, slo_s))
-    return smallest

@@ -73,7 +73,7 @@ def running_cluster(
     manager = a_manager(rig, daemon, images, progress=events.append, **more)
     conn = ClipperConnection(manager)
     try:
-        conn.start_clipper(num_frontend_replicas=frontends)
+        conn.start_clipper(num_frontend_replicas=frontends, cache_size=0)  # queries are to reach the replicas
         conn.register_application(APP, "doubles", "-1.0", SLO_MICROS)
         deploy(conn, "1", lambda inputs: [float(row.sum()) for row in inputs], replicas=replicas)
         conn.link_model_to_app(APP, MODEL)

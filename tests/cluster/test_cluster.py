@@ -15,6 +15,7 @@ import requests
 
 from clipper_nomad import ClipperConnection, DeployFailed, FabioLoadBalancer, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import Unchanged
+from clipper_nomad.container_manager import USUAL_CACHE_BYTES
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.errors import RolloutFailed
 from clipper_nomad.images.image_set import ImageSet
@@ -216,10 +217,13 @@ def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
         conn.link_model_to_app(APP, MODEL)
 
         answers = [cluster.ask(3.0)["output"], cluster.ask(3.0, manager.predict_url(APP))["output"]]
+        caches = [(report["cache"]["capacity"], report["cache"]["entries"]) for report in conn.frontends()]
     finally:
         conn.stop_all()
 
     assert answers == [3.0, 6.0]
+    assert caches == [(USUAL_CACHE_BYTES, 1)]
+    assert [report["cache"] for report in cluster.conn.frontends()] == [None] * FRONTENDS
     assert cluster.ask(4.0)["output"] == 4.0
     assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-b-")]
 

@@ -338,8 +338,8 @@ def leaves(metrics: dict[str, Any], category: str, name: str) -> dict[str, str]:
 def test_inspect_instance_returns_the_metrics_as_clipper_s_dict(clipper: ClipperConnection) -> None:
     clipper.deploy(add_up, "inspected", sample=[1.0])
     clipper.register_application("unlinked", "doubles", "-1.0", 100_000)
-    for _ in range(3):
-        clipper.predict("inspected", [1.0])
+    for number in (1.0, 2.0, 3.0):  # there is a cache
+        clipper.predict("inspected", [number])
     clipper.predict("unlinked", [1.0])
 
     metrics = clipper.inspect_instance()
@@ -367,7 +367,8 @@ def test_addresses_are_host_and_port_and_answer(clipper: ClipperConnection) -> N
 
     assert "clipper_queries_total" in metrics.text
     assert ping.text == "PONG"
-    assert requests.get(f"http://{clipper.get_query_addr()}/metrics", timeout=10).json()["counters"] == []
+    counters = requests.get(f"http://{clipper.get_query_addr()}/metrics", timeout=10).json()["counters"]
+    assert [*map(list, counters)] == [["internal:aggregate_num_predictions"], ["internal:prediction_cache_lookups"]]
 
 
 def test_delete_application_does_what_it_did_and_says_how_it_is_called_now(clipper: ClipperConnection) -> None:

@@ -120,6 +120,7 @@ CASES: dict[str, JobSpec] = {
         toolkit=TOOLKIT,
         image=image("query-frontend"),
         tcp_port=7001,
+        cache_bytes=32 * 1024**2,
         network=Network(mode=NetworkMode.DOCKER),
         placement=ELSEWHERE,
         env={"CLIPPER_ACCESS_LOG": "sample:100"},

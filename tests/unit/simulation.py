@@ -242,7 +242,7 @@ class Answered:
 class SimulatedFrontend:
     """One frontend, its replicas and its clients. It is the sink of every query: `answered` holds all answers in order."""
 
-    def __init__(self, *, bounds: QueueBounds | None = None) -> None:
+    def __init__(self, *, bounds: QueueBounds | None = None, cache_bytes: int = 0) -> None:
         self.loop = SimulatedLoop()
         self.replicas: dict[bytes, SimulatedReplica] = {}
         self.router = SimulatedRouter(self)
@@ -258,6 +258,7 @@ class SimulatedFrontend:
                 bounds=bounds or QueueBounds(),
                 access_log=AccessLog(AccessLogMode("off"), io.StringIO(), self.loop.time),
                 path_prefix="/clipper",
+                cache_bytes=cache_bytes,
                 clock=self.loop.time,
             )
         self.serving.router = cast("Router", self.router)  # it has all that serving.py calls

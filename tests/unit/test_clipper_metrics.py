@@ -57,6 +57,7 @@ def test_every_leaf_is_a_text_and_before_the_first_query_too() -> None:
     assert list(document) == ["counters", "ratio_counters", "meters", "histograms"]
     assert all(isinstance(leaf, str) for leaf in leaves(document))
     assert document["ratio_counters"] == [
+        {"model:m:1:cache_hit_ratio": {"ratio": "nan"}},
         {"internal:prediction_cache_hit_ratio": {"ratio": "nan"}},
         {"app:a:default_prediction_ratio": {"ratio": "nan"}},
     ]
@@ -77,11 +78,14 @@ def test_what_happened_is_there_under_clipper_s_names() -> None:
     assert document["counters"] == [
         {"app:a:num_predictions": {"count": "4"}},
         {"model:m:1:num_predictions": {"count": "3"}},
+        {"internal:aggregate_num_predictions": {"count": "3"}},
+        {"internal:prediction_cache_lookups": {"count": "0"}},
     ]
-    assert document["ratio_counters"][1] == {"app:a:default_prediction_ratio": {"ratio": "0.25"}}
+    assert document["ratio_counters"][2] == {"app:a:default_prediction_ratio": {"ratio": "0.25"}}
     assert [list(each) for each in document["meters"]] == [
         ["app:a:prediction_throughput"],
         ["model:m:1:prediction_throughput"],
+        ["internal:aggregate_model_throughput"],
     ]
     by_name = {name: found for each in document["histograms"] for name, found in each.items()}
     assert list(by_name) == ["app:a:prediction_latency", "model:m:1:prediction_latency", "model:m:1:batch_size"]
@@ -90,6 +94,33 @@ def test_what_happened_is_there_under_clipper_s_names() -> None:
     assert (latency["unit"], latency["size"], latency["mean"]) == ("microseconds", "4", "2000.0")
     assert (latency["min"], latency["max"], latency["p50"], latency["p99"]) == ("750.0", "3000.0", "1000.0", "3000.0")
     assert (by_name["model:m:1:batch_size"]["unit"], by_name["model:m:1:batch_size"]["mean"]) == ("queries", "3.0")
+
+
+def test_the_cache_s_hits_count_among_lookups_and_a_query_that_joined_another_is_no_hit() -> None:
+    source = Source()
+    source.version.cache_hits, source.version.cache_misses, source.version.cache_joins = 6, 3, 1
+
+    document = clipper_document(source, Rates(), 0.0)
+
+    assert document["counters"][-1] == {"internal:prediction_cache_lookups": {"count": "10"}}
+    assert document["ratio_counters"][:2] == [
+        {"model:m:1:cache_hit_ratio": {"ratio": "0.6"}},
+        {"internal:prediction_cache_hit_ratio": {"ratio": "0.6"}},
+    ]
+
+
+def test_sums_over_all_versions_do_not_fall_when_one_is_removed() -> None:
+    source, gone = Source(), VersionCounters()
+    gone.cache_hits, gone.cache_misses = 3, 1
+    gone.batch_size.observe(7)
+    source.version.cache_misses = 4
+
+    source.process_counters.keep(gone)
+
+    document = clipper_document(source, Rates(), 0.0)
+    assert {"internal:prediction_cache_lookups": {"count": "8"}} in document["counters"]
+    assert {"internal:aggregate_num_predictions": {"count": "7"}} in document["counters"]
+    assert {"internal:prediction_cache_hit_ratio": {"ratio": "0.375"}} in document["ratio_counters"]
 
 
 def test_rates_follow_what_happens_and_forget_it() -> None:
@@ -117,7 +148,7 @@ def test_a_counter_that_is_not_noted_yet_and_one_that_is_gone_have_no_rate() -> 
     rates.note({"app:b": 0.0}, 2.0)
 
     assert rates.leaves("app:a", 9.0, 2.0)["rate_1min"] == "0.0"
-    assert set(prediction_counts(Source())) == {"app:a", "model:m:1"}
+    assert set(prediction_counts(Source())) == {"app:a", "model:m:1", "internal"}
 
 
 @pytest.mark.parametrize(

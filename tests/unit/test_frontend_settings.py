@@ -152,3 +152,10 @@ def test_peers_and_the_address_to_be_dialled_are_model_channels() -> None:
 def test_what_cannot_be_dialled_is_no_peer_and_no_address_to_be_dialled(text: str) -> None:
     assert "CLIPPER_PEER_ADDRESSES" in problem(PEER_ADDRESSES=f"ipc:///f1,{text}")
     assert "CLIPPER_ADVERTISED_RPC_ADDRESS" in problem(ADVERTISED_RPC_ADDRESS=text)
+
+
+def test_there_is_no_cache_unless_its_size_is_given() -> None:
+    assert settings().cache_bytes == 0
+    assert settings(CACHE_BYTES="33554432").cache_bytes == 33_554_432
+    assert "CLIPPER_CACHE_BYTES is '-1'" in problem(CACHE_BYTES="-1")
+    assert "CLIPPER_CACHE_BYTES" in problem(CACHE_BYTES="32M")

@@ -16,6 +16,8 @@ from clipper_nomad.cluster.jobs.options import META_OPTIONS
 from clipper_nomad.cluster.jobs.requirements import Network, NetworkMode, Placement, Resources
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.part_options import cache_of, wanted_cache
+from clipper_nomad.container_manager import USUAL_CACHE_BYTES
 from clipper_nomad.errors import InvalidSpec
 
 WHOLE = JobOptions(
@@ -267,8 +269,41 @@ RUNS = Settings(
     store=StoreElsewhere(host="10.0.0.7", port=6380, has_password=False),
     redis_image="redis:8",
     redis_volume="disk",
+    cache_bytes=3 * 1024**2 // 2,
     fabio=FabioOfCluster(image="f:1", http_port=8080, admin_port=9990, consul="10.0.0.1:8500", open_files=4096),
 )
+
+
+@pytest.mark.parametrize(
+    ("asked", "planned", "runs", "wanted"),
+    [
+        (None, None, None, 0),  # a new cluster, and nothing was said
+        (USUAL_CACHE_BYTES, None, None, USUAL_CACHE_BYTES),  # Clipper's start_clipper()
+        (0, None, None, 0),
+        (4096, None, None, 4096),
+        (None, None, 4096, 4096),  # one that runs stays as it is …
+        (USUAL_CACHE_BYTES, None, 4096, 4096),
+        (USUAL_CACHE_BYTES, None, 0, 0),
+        (0, None, 4096, 0),  # … unless another size is named
+        (8192, None, 4096, 8192),
+        (None, 8192, 4096, 8192),  # by `up --cache`
+        (None, 0, 4096, 0),
+    ],
+)
+def test_a_cluster_that_runs_keeps_its_cache_unless_another_size_is_named(
+    asked: int | None, planned: int | None, runs: int | None, wanted: int
+) -> None:
+    assert wanted_cache(asked, planned=planned, runs=runs) == wanted
+
+
+def test_the_cache_of_a_cluster_that_runs_is_read_from_its_frontends() -> None:
+    def job(**env: str) -> dict[str, Any]:
+        return {"TaskGroups": [{"Tasks": [{"Env": env}]}]}
+
+    assert cache_of(job(CLIPPER_CACHE_BYTES="4096")) == 4096
+    assert cache_of(job()) == 0
+    assert cache_of(job(CLIPPER_CACHE_BYTES="4096") | {"Stop": True}) is None
+    assert cache_of(None) is None
 
 
 @pytest.fixture(autouse=True)
@@ -293,17 +328,18 @@ def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
         redis_host="10.0.0.7",
         redis_port=6380,
         encryption=False,
+        cache=1.5,
     )
     assert building.registry == "r.example/team"
 
 
 def test_what_up_says_goes_before_what_runs() -> None:
-    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True)
+    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True, cache=0.0)
 
     shape, building = kept_as_it_runs(RUNS, Where(), said, Building(registry="other"))
 
     assert (shape.no_fabio, shape.with_fabio, shape.datacenter, shape.encryption) == (True, None, ["eu-2"], True)
-    assert (shape.redis_host, shape.redis_port) == ("10.0.0.8", None)
+    assert (shape.redis_host, shape.redis_port, shape.cache) == ("10.0.0.8", None, 0.0)
     assert building.registry == "other"
 
 

@@ -97,7 +97,7 @@ def test_a_hopeless_exit_code_is_the_end_at_once_and_can_be_forgotten() -> None:
     "request_",
     [
         Attach(pid=7, toolkit="0.1", port=None, frontends=None, keep=False),
-        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True),
+        Attach(pid=7, toolkit="0.1", port=9999, frontends=3, keep=True, cache_size=1024),
         Detach(pid=7),
         Status(),
         Deploy(name="m", version="1", uid="u", input_type="doubles", digest="d", count=1, env={"A": "b"}, environment=""),
@@ -467,6 +467,13 @@ def test_a_frontend_that_is_alone_has_neither_peers_nor_a_share() -> None:
     alone = PartTable(replace(settings(), frontends=1), environ={}).frontend(0, 5)
 
     assert (alone.env["CLIPPER_PEER_ADDRESSES"], alone.env["CLIPPER_HTTP_SHARE"]) == ("", "")
+
+
+def test_a_frontend_s_cache_is_what_the_stack_was_told_else_what_its_environment_says() -> None:
+    told = PartTable(replace(settings(), cache_size=0), environ={"CLIPPER_CACHE_BYTES": "7"}).frontend(0, 5)
+    untold = PartTable(settings(), environ={"CLIPPER_CACHE_BYTES": "7"}).frontend(0, 5)
+
+    assert (told.env["CLIPPER_CACHE_BYTES"], untold.env["CLIPPER_CACHE_BYTES"]) == ("0", "7")
 
 
 def test_each_frontend_makes_a_start_take_longer() -> None:

@@ -8,7 +8,7 @@ from clipper_nomad.protocol.mesh_messages import Fate, Relay, RelayedAnswer, Ter
 from clipper_nomad.protocol.wire import Header, MessageType
 from clipper_nomad.state.records import MICROS, ModelVersion
 from clipper_nomad_frontend.endpoints import Query
-from clipper_nomad_frontend.serving import MOST_GUESTS
+from clipper_nomad_frontend.guests import MOST_TERMS
 from tests.unit.simulation import SimulatedFrontend, Speed, current, identity_app, identity_version
 
 QUICK = Speed(start_s=0.001, per_query_s=0.0001)
@@ -130,13 +130,12 @@ def test_what_a_lost_link_left_behind_is_forgotten() -> None:
 def test_terms_without_number_are_no_endpoints_without_number() -> None:
     frontend, peer = serving(V1)
 
-    for number in range(3 * MOST_GUESTS):
+    for number in range(3 * MOST_TERMS):
         peer.relay(1.0, slo_s=1.0 + number)
         frontend.run_for(0.01)
 
-    assert len(peer.replies) == 3 * MOST_GUESTS
-    assert len(frontend.serving._guests) <= MOST_GUESTS  # noqa: SLF001  # what grows is not seen from outside
-    assert len(frontend.serving._retired) < MOST_GUESTS  # noqa: SLF001  # as above
+    assert len(peer.replies) == 3 * MOST_TERMS
+    assert len([*frontend.serving._guests]) <= MOST_TERMS  # noqa: SLF001  # what grows is not seen from outside
 
 
 def test_terms_of_any_size_harm_nobody() -> None:

@@ -125,6 +125,8 @@ def test_a_part_that_is_wrong_is_refused_when_it_is_made(make: Callable[[], obje
     [
         ({"count": 0}, "count: 0; expected an integer of at least 1"),
         ({"tcp_port": 70_000}, "tcp_port: 70000"),
+        ({"cache_bytes": -1}, "cache_bytes: -1; expected an integer of at least 0"),
+        ({"cache_bytes": 1024**3}, "cache_bytes: 1073741824; expected at most half of memory_mb, which is 256"),
         ({"store": "redis://x"}, "store: 'redis://x'; expected StoreOfCluster or ExternalStore"),
     ],
 )

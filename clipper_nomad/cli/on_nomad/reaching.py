@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from clipper_nomad.connection import ClipperConnection
 
 FABIO = "CLIPPER_FABIO"
+MIB = 1024**2
 REGISTRY = "CLIPPER_REGISTRY"
 REDIS_PASSWORD = "CLIPPER_REDIS_PASSWORD"  # noqa: S105  # a variable's name
 Events = Callable[[RolloutEvent], None]
@@ -85,6 +86,8 @@ def new_manager(
         fabio=_own_fabio(where, shape),
         progress=events,
     )
+    if shape.cache is not None:
+        manager.blueprint = replace(manager.blueprint, cache_bytes=round(shape.cache * MIB))
     if shape.settings:
         manager.want_parts(changed_options(_running_options(manager), shape.settings))
     return manager
@@ -159,6 +162,7 @@ def kept_as_it_runs(settings: Settings, where: Where, shape: Shape, building: Bu
         bundle_volume=shape.bundle_volume or settings.bundle_volume,
         bundle_cache=shape.bundle_cache or settings.bundle_cache,
         bundle_limit=shape.bundle_limit or settings.bundle_limit_mb,
+        cache=settings.cache_bytes / MIB if shape.cache is None else shape.cache,
     )
     return kept, building
 

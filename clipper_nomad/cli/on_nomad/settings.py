@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
 from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.part_options import cache_of
 from clipper_nomad.cluster.rollout.parsed_job import Json
 
 PREFIX = "urlprefix-:"
@@ -58,6 +59,7 @@ class Settings:
     bundle_volume: str | None = None
     bundle_cache: str | None = None
     bundle_limit_mb: int | None = None
+    cache_bytes: int = 0
     fabio: FabioOfCluster | None = None
 
 
@@ -83,6 +85,7 @@ def read_settings(
         bundle_volume=None if admin is None else _volume_at(admin["TaskGroups"][0], BUNDLES_FOLDER),
         bundle_cache=kept.get(BUNDLE_CACHE),
         bundle_limit_mb=int(kept[BUNDLE_LIMIT]) // 1024**2 if BUNDLE_LIMIT in kept else None,
+        cache_bytes=cache_of(job) or 0,
         fabio=None if fabio is None else _fabio_of(fabio["TaskGroups"][0]["Tasks"][0]),
     )
 

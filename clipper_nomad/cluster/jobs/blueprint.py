@@ -45,7 +45,8 @@ class Blueprint:
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
     `resources`: of each replica; `options`: of each part, laid over what is here. `redis_image`, `redis_storage`: where the
-    cluster has a store of its own. `login`: for the images of its server, of which it must name one.
+    cluster has a store of its own. `cache_bytes`: of each frontend's prediction cache; None: nothing was said. `login`: for
+    the images of its server, of which it must name one.
     """
 
     names: ClusterNames
@@ -62,6 +63,7 @@ class Blueprint:
     rpc_mode: str = "auto"
     encrypted: bool = True
     bundles: BundleKeeping = field(default_factory=BundleKeeping)
+    cache_bytes: int | None = None
     login: RegistryLogin | None = None
 
     def image(self, reference: str) -> Image:
@@ -94,6 +96,7 @@ class Blueprint:
                 count=frontends,
                 tcp_port=self.tcp_port,
                 has_curve=self.encrypted,
+                cache_bytes=self.cache_bytes or 0,
             ),
         ]
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others

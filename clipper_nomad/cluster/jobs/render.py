@@ -120,6 +120,8 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
         "CLIPPER_MIRROR_PATH": MIRROR,
         "CLIPPER_DRAIN_S": str(spec.drain_s),
     }
+    if spec.cache_bytes:
+        env["CLIPPER_CACHE_BYTES"] = str(spec.cache_bytes)
     if spec.has_curve:
         comment = "The key that all frontends of the cluster share: a replica cannot know which one it will meet."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))

@@ -37,7 +37,7 @@ FRONTEND_ENV = frozenset(
         "CLIPPER_CLUSTER", "CLIPPER_FRONTEND_ID", "CLIPPER_HTTP_ADDRESS", "CLIPPER_RPC_ADDRESS",
         "CLIPPER_ADVERTISED_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_ADVERTISED_INTERNAL_ADDRESS",
         "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_MIRROR_PATH", "CLIPPER_TOKEN_FILE", "CLIPPER_PATH_PREFIX",
-        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE",
+        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_CACHE_BYTES",
     }
 )  # fmt: skip
 MODEL_ENV = frozenset(
@@ -227,7 +227,8 @@ class AdminJob(JobSpec):
 class FrontendJob(JobSpec):
     """The query frontends. `tcp_port`: Fabio's TCP listener for the model channel; None: no Fabio, no routes.
 
-    `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted.
+    `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted. `cache_bytes`: of
+    each one's prediction cache; 0: none.
     """
 
     image: Image
@@ -237,6 +238,7 @@ class FrontendJob(JobSpec):
     has_curve: bool = True
     mirror_mb: int = 300
     drain_s: int = 15
+    cache_bytes: int = 0
 
     def __post_init__(self) -> None:
         checker = _common_checks(self, env=FRONTEND_ENV, options=())
@@ -246,6 +248,12 @@ class FrontendJob(JobSpec):
         if self.tcp_port is not None:
             checker.integer("tcp_port", self.tcp_port, least=1, most=65_535)
         checker.integer("mirror_mb", self.mirror_mb, least=10)
+        if checker.integer("cache_bytes", self.cache_bytes, least=0):
+            memory_mb = self.resources.memory_mb
+            if self.cache_bytes > memory_mb * 1024**2 // 2:
+                checker.refuse(
+                    "cache_bytes", f"{self.cache_bytes}; expected at most half of memory_mb, which is {memory_mb}"
+                )
         checker.integer("drain_s", self.drain_s, least=1, most=600)
         checker.check()
 

@@ -153,6 +153,7 @@ job "clipper-b-query-frontend" {
         CLIPPER_TOKEN_FILE                  = "/secrets/admin-token"
         CLIPPER_MIRROR_PATH                 = "/alloc/data/catalog.json"
         CLIPPER_DRAIN_S                     = "15"
+        CLIPPER_CACHE_BYTES                 = "33554432"
         CLIPPER_CURVE_SECRET_FILE           = "/secrets/curve-secret"
         CLIPPER_ACCESS_LOG                  = "sample:100"
       }
