@@ -65,6 +65,15 @@ class Addresses:
             return ""
         return f"{host}:{port}"
 
+    def legacy_rpc(self, port: int | None) -> str:
+        """Return where containers of RPC version 3 dial: Fabio's listener on `port`, or a frontend's own. Raises:
+        ServiceNotFound: no frontend is healthy; DiscoveryError, ConsulUnreachable."""
+        balancer = self.balancer()
+        if port is not None and isinstance(balancer, FabioLoadBalancer):
+            return balancer.listener(port)
+        host, found = self.find(self._names.legacy_service)
+        return f"{host}:{found}"
+
     def public_url(self) -> str:
         """Return what all URLs of queries through the load balancer begin with; "" without one."""
         balancer = self.balancer()

@@ -7,7 +7,6 @@ Nothing is changed before everything that is wanted was checked: names, whose th
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import environ
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from clipper_nomad.cluster.addresses import Addresses
-from clipper_nomad.cluster.at_once import at_once
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.jobs.blueprint import Blueprint, checked_parts
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, registry_login
-from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     BundleKeeping,
@@ -34,27 +31,36 @@ from clipper_nomad.cluster.jobs.specs import (
     RedisJob,
     StoreOfCluster,
 )
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc, legacy_port_of, legacy_rpc_of, not_served, wanted_port
 from clipper_nomad.cluster.log_files import write_logs
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, check_listeners, own_fabio_job
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job
+from clipper_nomad.cluster.ownership import (
+    DEFAULT_NAMESPACE,
+    JobStub,
+    Survey,
+    check_claim,
+    model_stub,
+    read_stub,
+    refuse_ambiguous,
+    survey,
+)
 from clipper_nomad.cluster.part_options import options_of_parts
 from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
+from clipper_nomad.cluster.registering import Registering
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.failures import Failures
-from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
-from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
-from clipper_nomad.cluster.route_claims import refuse_clashes
+from clipper_nomad.cluster.rollout.parsed_job import count_of
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.cluster.telling import CellTelling
+from clipper_nomad.cluster.way_in import check_way_in
 from clipper_nomad.container_manager import ClusterAdapter, Failure
 from clipper_nomad.errors import ClipperException, InvalidSetting, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 
-DEFAULT_NAMESPACE = "default"
 UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
 DEPLOY_WITHIN_S = 600.0
 SCALE_WITHIN_S = 300.0
@@ -81,6 +87,7 @@ class NomadContainerManager:
     `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
     cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
     `fabio`: start one of the cluster's own, on the ports that load_balancer has, where there is none.
+    `legacy_rpc`: let containers of Clipper's RPC version 3 serve, at `get_rpc_addr()`; None: as it runs, else not.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -111,6 +118,7 @@ class NomadContainerManager:
         bundle_cache: str | None = None,
         bundle_limit_mb: int = 2048,
         encrypted: bool = True,
+        legacy_rpc: bool | None = None,
         rpc_mode: str = "auto",
         placement: Placement | None = None,
         network: Network | None = None,
@@ -144,6 +152,7 @@ class NomadContainerManager:
         if fabio is not None and not isinstance(load_balancer, FabioLoadBalancer):
             raise InvalidSetting("fabio= is given without load_balancer=FabioLoadBalancer(…), which says where it listens.")
         self.load_balancer = load_balancer
+        self._legacy_rpc = legacy_rpc
         self._fabio = fabio
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
         self._parts = None if parts is None else checked_parts(parts)
@@ -172,6 +181,8 @@ class NomadContainerManager:
             tcp_port=int(load_balancer.tcp().rpartition(":")[2]) if load_balancer is not None else None,
             rpc_mode=rpc_mode,
             encrypted=encrypted,
+            legacy_rpc=legacy_rpc is True,
+            legacy_port=wanted_port(load_balancer, is_on=legacy_rpc is True),
             bundles=BundleKeeping(
                 storage=EphemeralStorage() if bundle_volume is None else HostStorage(volume=bundle_volume),
                 cache_volume=bundle_cache,
@@ -190,8 +201,8 @@ class NomadContainerManager:
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
-        self._halt = threading.Event()
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or telling.rollout, halt=self._halt)
+        progress = progress or telling.rollout
+        self._jobs = Registering(self.nomad, self.consul, cluster=cluster_name, progress=progress)
         self.failures = Failures(self.nomad, self.consul)
 
     @property
@@ -217,11 +228,8 @@ class NomadContainerManager:
         Raises: NotOurs: jobs or routes that it needs are somebody else's. RolloutFailed: a part did not become healthy; what
         was there before is there again. FabioUnreachable. ImageError. NomadUnreachable, ConsulUnreachable.
         """
-        ignored = {
-            "frontend_exporter_image": frontend_exporter_image,
-            "cache_size": cache_size,
-            "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
-        }
+        timeouts = qf_http_timeout_request, qf_http_timeout_content
+        ignored = frontend_exporter_image, cache_size, qf_http_thread_pool_size, timeouts
         self.logger.debug("the cluster has no use for these settings of start_clipper: %s", ignored)
         specs = self.specs(
             admin_image=mgmt_frontend_image, frontend_image=query_frontend_image, frontends=num_frontend_replicas
@@ -230,12 +238,12 @@ class NomadContainerManager:
         if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
             self.logger.warning(LOST_WITH_NODE)
         if isinstance(specs[0], FabioJob):
-            self._roll_out(specs[:1])
-            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id)
+            self._jobs.roll_out(specs[:1], deadline_s=UP_WITHIN_S)
+            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id, legacy_port=legacy_port_of(specs))
         self._known = self._secrets.ensure(store_password=self._redis_password)
         store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
-        self._roll_out(store)  # one that serves first: while it cannot be changed, the others stay as they are
-        self._roll_out([spec for spec in specs if spec not in store])
+        self._jobs.roll_out(store, deadline_s=UP_WITHIN_S)  # one that serves first: if it cannot be changed, the others stay
+        self._jobs.roll_out([spec for spec in specs if spec not in store], deadline_s=UP_WITHIN_S)
         self.connect()
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
@@ -244,6 +252,8 @@ class NomadContainerManager:
         Raises: InvalidSpec, InvalidName, ImageError."""
         options = self.running_options() if self._parts is None else self._parts
         blueprint = replace(self.blueprint, options=options)
+        if self._legacy_rpc is None and (running := self._running_legacy_rpc()) is not None:
+            blueprint = replace(blueprint, legacy_rpc=True, legacy_port=running.port or blueprint.legacy_port)
         return own_fabio_job(self._fabio, self.load_balancer, blueprint) + blueprint.parts(
             admin=self._publishing.part(Part.ADMIN, admin_image),
             frontend=self._publishing.part(Part.FRONTEND, frontend_image),
@@ -263,13 +273,7 @@ class NomadContainerManager:
         """See that what these jobs need is there and free. Nothing is changed. Raises: as start_clipper."""
         specs, jobs = list(specs), self._stubs()
         found = self._survey(jobs)
-        balancer = self.addresses.balancer()
-        if isinstance(balancer, FabioLoadBalancer):
-            is_new = any(isinstance(spec, FabioJob) for spec in specs)
-            check_listeners(balancer, is_new=is_new and self.names.fabio_job not in {job.id for job in found.ours})
-            refuse_clashes(self.names, self.consul.services(), tcp_port=balancer.tcp_proxy_port)
-        elif self.addresses.asks_consul:
-            self.consul.leader()  # all is found through it
+        check_way_in(specs, found, self.names, addresses=self.addresses, consul=self.consul)
         refuse_ambiguous(found, self.names)
         for spec in specs:
             self._check_claim(spec, jobs)
@@ -299,8 +303,8 @@ class NomadContainerManager:
         ours = self._survey(self._stubs()).ours
         models = [job.id for job in ours if job.model is not None]
         parts = [self.names.frontend_job, self.names.admin_job, self.names.redis_job, self.names.fabio_job]
-        self._remove(models)
-        self._remove([job for job in parts if job in {each.id for each in ours}])
+        self._jobs.remove(models)
+        self._jobs.remove([job for job in parts if job in {each.id for each in ours}])
         self._known = None
 
     # ---- models ----------------------------------------------------------------------------------------------------
@@ -369,7 +373,7 @@ class NomadContainerManager:
             options=options,
         )
         self._check_claim(spec, self._stubs())
-        self._roll_out([spec], deadline_s=within_s)
+        self._jobs.roll_out([spec], deadline_s=within_s)
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
@@ -400,14 +404,14 @@ class NomadContainerManager:
         wanted = [(name, version) for name, versions in models.items() for version in versions]
         jobs = [running[key].id for key in wanted if key in running]
         if wait:
-            self._remove(jobs)
+            self._jobs.remove(jobs)
         else:
             for job_id in jobs:
                 self.nomad.deregister(job_id, purge=True)
 
     def stop_all_model_containers(self) -> None:
         """Purge the jobs of all models, and return when their replicas have ended."""
-        self._remove([job.id for job in self._survey(self._stubs()).models.values()])
+        self._jobs.remove([job.id for job in self._survey(self._stubs()).models.values()])
 
     def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
         """Delete the keys of these versions."""
@@ -438,13 +442,12 @@ class NomadContainerManager:
         return self.get_query_addr()
 
     def get_rpc_addr(self) -> str:
-        """Refuse: no frontend here has a port for it. Raises: ClipperException."""
-        raise ClipperException(
-            f"The query frontends of cluster {self.cluster_name!r} do not serve Clipper's RPC version 3: it knows neither "
-            "encryption nor who calls, so on Nomad it is off.",
-            hint="Deploy the model's function, for which replicas of ours are started; or serve its container beside a "
-            "local stack, at LocalContainerManager.get_rpc_addr().",
-        )
+        """Return "host:port" that containers of Clipper's RPC version 3 dial: Fabio's listener for them, or a frontend's.
+        Raises: ClipperException: it is not served, or no frontend is healthy."""
+        running = self._running_legacy_rpc()
+        if running is None:
+            raise not_served(self.names)
+        return self.addresses.legacy_rpc(running.port)
 
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""
@@ -460,6 +463,9 @@ class NomadContainerManager:
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
+    def _running_legacy_rpc(self) -> LegacyRpc | None:
+        return legacy_rpc_of(self.nomad.job(self.names.frontend_job), self.names)
+
     @property
     def _connected(self) -> ClusterSecrets:
         if self._known is None:
@@ -473,28 +479,6 @@ class NomadContainerManager:
         return survey(jobs, self.names, namespace=self._namespace)
 
     def _check_claim(self, spec: JobSpec, jobs: Iterable[JobStub]) -> None:
-        meta = self._parsed(spec)[0].get("Meta") or {}
+        meta = self._jobs.parsed(spec)[0].get("Meta") or {}
         wanted = JobStub(id=spec.job_id, namespace=self._namespace, meta=meta)
         check_claim(wanted, jobs, self.names, namespace=self._namespace)
-
-    def _parsed(self, spec: JobSpec) -> tuple[Json, str]:
-        hcl = render_job(spec)
-        return self.nomad.parse(hcl, whole=[spec.job_id, self.cluster_name]), hcl
-
-    def _roll_out(self, specs: Sequence[JobSpec], *, deadline_s: float = UP_WITHIN_S) -> list[RolledOut]:
-        """Roll out jobs at once; raise the first failure when all have ended. All give up if the store fails."""
-        no_store = threading.Event()
-
-        def run(spec: JobSpec) -> RolledOut:
-            job, hcl = self._parsed(spec)
-            try:
-                return self._rollout.run(job, deadline_s=deadline_s, source=hcl, is_given_up=no_store.is_set)
-            except BaseException:
-                if isinstance(spec, RedisJob):
-                    no_store.set()
-                raise
-
-        return at_once(run, specs, halt=self._halt, done=lambda spec: f"{spec.job_id}: it is as it is wanted, and stays.")
-
-    def _remove(self, job_ids: Sequence[str]) -> None:
-        at_once(self._rollout.remove, job_ids, halt=self._halt, done=lambda job_id: f"{job_id}: it is removed.")

@@ -124,6 +124,9 @@ CASES: dict[str, JobSpec] = {
         placement=ELSEWHERE,
         env={"CLIPPER_ACCESS_LOG": "sample:100"},
     ),
+    "query-frontend/legacy-rpc": FrontendJob(
+        cluster=DEFAULT, toolkit=TOOLKIT, image=image("query-frontend"), has_legacy_rpc=True, legacy_port=7005
+    ),
     "query-frontend/without-fabio": FrontendJob(
         cluster=DEFAULT,
         toolkit=TOOLKIT,

@@ -14,6 +14,7 @@ from clipper_nomad.cli.on_nomad.settings import FabioOfCluster, Settings, StoreE
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.jobs.options import META_OPTIONS
 from clipper_nomad.cluster.jobs.requirements import Network, NetworkMode, Placement, Resources
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.errors import InvalidSpec
@@ -264,6 +265,7 @@ RUNS = Settings(
     datacenters=("eu-1",),
     node_pool="gpu",
     encrypted=False,
+    legacy_rpc=LegacyRpc(port=7005),
     store=StoreElsewhere(host="10.0.0.7", port=6380, has_password=False),
     redis_image="redis:8",
     redis_volume="disk",
@@ -293,17 +295,19 @@ def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
         redis_host="10.0.0.7",
         redis_port=6380,
         encryption=False,
+        legacy_rpc=True,
+        legacy_rpc_port=7005,
     )
     assert building.registry == "r.example/team"
 
 
 def test_what_up_says_goes_before_what_runs() -> None:
-    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True)
+    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True, legacy_rpc=False)
 
     shape, building = kept_as_it_runs(RUNS, Where(), said, Building(registry="other"))
 
     assert (shape.no_fabio, shape.with_fabio, shape.datacenter, shape.encryption) == (True, None, ["eu-2"], True)
-    assert (shape.redis_host, shape.redis_port) == ("10.0.0.8", None)
+    assert (shape.redis_host, shape.redis_port, shape.legacy_rpc) == ("10.0.0.8", None, False)
     assert building.registry == "other"
 
 

@@ -125,6 +125,11 @@ def test_a_part_that_is_wrong_is_refused_when_it_is_made(make: Callable[[], obje
     [
         ({"count": 0}, "count: 0; expected an integer of at least 1"),
         ({"tcp_port": 70_000}, "tcp_port: 70000"),
+        ({"legacy_port": 0}, "legacy_port: 0"),
+        (
+            {"has_legacy_rpc": True, "tcp_port": 7001, "legacy_port": 7001},
+            "legacy_port: 7001; the model channel has it, and both cannot share a port",
+        ),
         ({"store": "redis://x"}, "store: 'redis://x'; expected StoreOfCluster or ExternalStore"),
     ],
 )

@@ -25,7 +25,7 @@ from clipper_nomad.cluster.jobs.specs import (
     Store,
     StoreOfCluster,
 )
-from clipper_nomad.cluster.names import ClusterNames, Kind
+from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, ClusterNames, Kind
 from clipper_nomad.errors import InvalidSpec
 
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
@@ -44,6 +44,7 @@ class Blueprint:
     """The choices that all jobs of a cluster share.
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
+    `legacy_rpc`: Clipper's RPC version 3 is served too, on Fabio's `legacy_port`.
     `resources`: of each replica; `options`: of each part, laid over what is here. `redis_image`, `redis_storage`: where the
     cluster has a store of its own. `login`: for the images of its server, of which it must name one.
     """
@@ -61,6 +62,8 @@ class Blueprint:
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     encrypted: bool = True
+    legacy_rpc: bool = False
+    legacy_port: int = DEFAULT_LEGACY_PORT
     bundles: BundleKeeping = field(default_factory=BundleKeeping)
     login: RegistryLogin | None = None
 
@@ -94,6 +97,8 @@ class Blueprint:
                 count=frontends,
                 tcp_port=self.tcp_port,
                 has_curve=self.encrypted,
+                has_legacy_rpc=self.legacy_rpc,
+                legacy_port=self.legacy_port,
             ),
         ]
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
@@ -103,7 +108,7 @@ class Blueprint:
         image: Image,
         *,
         http_port: int,
-        tcp_port: int,
+        tcp_ports: tuple[int, ...],
         admin_port: int,
         **more: Any,  # more fields of FabioJob
     ) -> FabioJob:
@@ -112,7 +117,7 @@ class Blueprint:
             **self._part("fabio"),
             image=image,
             http_port=http_port,
-            tcp_ports=(tcp_port,),
+            tcp_ports=tcp_ports,
             admin_port=admin_port,
             **more,
         )

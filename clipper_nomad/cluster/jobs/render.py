@@ -124,18 +124,25 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
         comment = "The key that all frontends of the cluster share: a replica cannot know which one it will meet."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))
         env["CLIPPER_CURVE_SECRET_FILE"] = files[-1].path
+    ports = ["http", "rpc", "internal"]
+    if spec.has_legacy_rpc:
+        ports.append("legacy")
+        env["CLIPPER_LEGACY_RPC_ADDRESS"] = AtRunTime(f"tcp://{_listens(spec, 'legacy')}")
     routes = [] if spec.tcp_port is None else [spec.cluster.query_tag]
     rpc_routes = [] if spec.tcp_port is None else [rpc_tag(spec.tcp_port)]
+    legacy_routes = [] if spec.tcp_port is None else [rpc_tag(spec.legacy_port)]
     return "query-frontend.nomad.hcl.j2", {
         "meta": _part_meta(spec, Kind.FRONTEND),
         "description": f"Query frontends of the cluster {spec.cluster.cluster}: they take queries and batch them to models.",
-        **_program(spec, spec.image, ports=["http", "rpc", "internal"], files=files, env=env),
+        **_program(spec, spec.image, ports=ports, files=files, env=env),
         **_volumes(spec.volumes),
         "count": spec.count,
         "query_service": spec.cluster.query_service,
         "query_tags": ["clipper", "query-frontend", *routes],
         "rpc_service": spec.cluster.rpc_service,
         "rpc_tags": ["clipper", "query-frontend", *rpc_routes],
+        "legacy_service": spec.cluster.legacy_service if spec.has_legacy_rpc else None,
+        "legacy_tags": ["clipper", "query-frontend", *legacy_routes],
         "disk_mb": spec.mirror_mb,
         "kill_timeout": f"{spec.drain_s + KILL_MARGIN_S}s",
     }

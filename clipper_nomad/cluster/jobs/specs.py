@@ -16,7 +16,7 @@ from clipper_nomad.cluster.jobs.checks import Checker
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, Network, Options, Placement, Resources
-from clipper_nomad.cluster.names import DEFAULT_TCP_PORT, ClusterNames
+from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, DEFAULT_TCP_PORT, ClusterNames
 from clipper_nomad.protocol.datatypes import input_type
 
 MAX_COUNT = 1000  # of instances: catches a slip of the finger; Nomad itself has no limit
@@ -37,7 +37,7 @@ FRONTEND_ENV = frozenset(
         "CLIPPER_CLUSTER", "CLIPPER_FRONTEND_ID", "CLIPPER_HTTP_ADDRESS", "CLIPPER_RPC_ADDRESS",
         "CLIPPER_ADVERTISED_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_ADVERTISED_INTERNAL_ADDRESS",
         "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_MIRROR_PATH", "CLIPPER_TOKEN_FILE", "CLIPPER_PATH_PREFIX",
-        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE",
+        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_LEGACY_RPC_ADDRESS",
     }
 )  # fmt: skip
 MODEL_ENV = frozenset(
@@ -228,6 +228,7 @@ class FrontendJob(JobSpec):
     """The query frontends. `tcp_port`: Fabio's TCP listener for the model channel; None: no Fabio, no routes.
 
     `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted.
+    `has_legacy_rpc`: containers of Clipper's RPC version 3 are served too, through Fabio's listener `legacy_port`.
     """
 
     image: Image
@@ -235,6 +236,8 @@ class FrontendJob(JobSpec):
     tcp_port: int | None = DEFAULT_TCP_PORT
     store: Store = field(default_factory=StoreOfCluster)
     has_curve: bool = True
+    has_legacy_rpc: bool = False
+    legacy_port: int = DEFAULT_LEGACY_PORT
     mirror_mb: int = 300
     drain_s: int = 15
 
@@ -245,6 +248,9 @@ class FrontendJob(JobSpec):
         checker.integer("count", self.count, least=1, most=MAX_COUNT)
         if self.tcp_port is not None:
             checker.integer("tcp_port", self.tcp_port, least=1, most=65_535)
+        checker.integer("legacy_port", self.legacy_port, least=1, most=65_535)
+        if self.has_legacy_rpc and self.legacy_port == self.tcp_port:
+            checker.refuse("legacy_port", f"{self.legacy_port}; the model channel has it, and both cannot share a port")
         checker.integer("mirror_mb", self.mirror_mb, least=10)
         checker.integer("drain_s", self.drain_s, least=1, most=600)
         checker.check()
