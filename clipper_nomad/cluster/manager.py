@@ -23,6 +23,7 @@ from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     BundleKeeping,
+    Entry,
     EphemeralStorage,
     ExternalStore,
     FabioJob,
@@ -340,6 +341,8 @@ class NomadContainerManager:
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
+        if options.is_legacy and self._running_legacy_rpc() is None:
+            raise not_served(self.names)
         self.blueprint.check_model(name, version, options)
 
     def deploy_model(  # what a deploy is made of
@@ -359,10 +362,7 @@ class NomadContainerManager:
         They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. FabioUnreachable: nobody listens where
         replicas dial. RolloutFailed: they did not become healthy `within_s`; nothing of them is left. NomadUnreachable.
         """
-        balancer = self.addresses.balancer()
-        if isinstance(balancer, FabioLoadBalancer):
-            balancer.check_tcp()
-        spec = replace(self.blueprint, entry=self.addresses.entry()).model(
+        spec = replace(self.blueprint, entry=self._entry(options or JobOptions())).model(
             name,
             version,
             uid=uid,
@@ -462,6 +462,20 @@ class NomadContainerManager:
         return self.addresses.predict_url(app_name)
 
     # ---- within ----------------------------------------------------------------------------------------------------
+
+    def _entry(self, options: JobOptions) -> Entry:
+        """Return where replicas dial. Raises: FabioUnreachable, ClipperException: nobody listens there."""
+        balancer = self.addresses.balancer()
+        if not options.is_legacy:
+            if isinstance(balancer, FabioLoadBalancer):
+                balancer.check_tcp()
+            return self.addresses.entry()
+        running = self._running_legacy_rpc()
+        if running is None:
+            raise not_served(self.names)
+        if isinstance(balancer, FabioLoadBalancer) and running.port is not None:
+            balancer.check_legacy(running.port)
+        return self.addresses.legacy_entry(running.port)
 
     def _running_legacy_rpc(self) -> LegacyRpc | None:
         return legacy_rpc_of(self.nomad.job(self.names.frontend_job), self.names)

@@ -8,11 +8,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from clipper_nomad import ClipperConnection, FabioLoadBalancer, NotOurs
+from clipper_nomad import ClipperConnection, FabioLoadBalancer, JobOptions, NomadContainerManager, NotOurs
 from clipper_nomad.cluster.rollout.events import RolloutEvent, Unchanged
 from clipper_nomad.errors import ClipperException, FabioUnreachable, InvalidSpec
 from clipper_nomad.images.image_set import ImageSet
+from clipper_nomad.images.parts import Part
 from tests.cluster.clusters import SLO_MICROS, Cluster, a_manager, running_cluster
+from tests.cluster.legacy_image import legacy_image
+from tests.cluster.parts import redis_image
 from tests.cluster.processes import free_ports
 from tests.cluster.rig import Rig
 from tests.cluster.shell import Shell
@@ -61,6 +64,71 @@ def test_a_container_answers_through_fabio_and_at_every_frontend(cluster: Cluste
     assert [(each["output"], each["default"]) for each in answers] == [(0.0, False), (1.0, False), (2.0, False)]
     assert sum(container.batches) == len(urls)
     assert cluster.ask(4.5)["output"] == 4.5  # replicas of ours, on their encrypted channel
+
+
+def test_an_image_of_clipper_s_own_is_deployed_scaled_and_stopped_as_any(
+    cluster: Cluster, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    conn, options = cluster.conn, JobOptions(rpc_version=3, memory_mb=128)
+    conn.register_application("sum-app", "doubles", "-1.0", SLO_MICROS)
+    with legacy_image(daemon, base=str(images.find(Part.RUNTIME))) as image:
+        deployed = conn.deploy_model("sum", "1", "doubles", image, job_options=options, num_replicas=2)
+        conn.link_model_to_app("sum-app", "sum")
+        urls = [url.replace("/app/", "/sum-app/") for url in (cluster.url, *cluster.frontends())]
+        answers = [cluster.ask(float(number), url)["output"] for number, url in enumerate(urls)]
+        conn.set_num_replicas("sum", 1)
+        job = cluster.manager.nomad.job(cluster.manager.names.model_job("sum", "1"))
+        after = cluster.ask(7.0, urls[0])["output"]
+        conn.stop_models(["sum"])
+
+    assert deployed.output is not None
+    assert answers == [0.0, 1.0, 2.0]
+    assert after == 7.0
+    assert job is not None
+    assert "CLIPPER_CURVE" not in str(job)
+    assert cluster.ask(1.0, urls[0])["default"] is True
+    assert not cluster.running(cluster.manager.names.model_job("sum", "1"))
+
+
+def test_without_fabio_an_image_of_clipper_s_own_follows_the_frontends(
+    rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    manager = NomadContainerManager(
+        rig.nomad_url,
+        rig.dns(),
+        None,
+        "d",
+        consul_address=rig.consul_url,
+        redis_image=redis_image(daemon),
+        images=images,
+        legacy_rpc=True,
+    )
+    conn = ClipperConnection(manager)
+    try:
+        conn.start_clipper()
+        conn.register_application("sum-app", "doubles", "-1.0", SLO_MICROS)
+        with legacy_image(daemon, base=str(images.find(Part.RUNTIME))) as image:
+            conn.deploy_model("sum", "1", "doubles", image, job_options=JobOptions(rpc_version=3))
+            conn.link_model_to_app("sum-app", "sum")
+            dialled, before = manager.get_rpc_addr(), conn.predict("sum-app", [1.0, 2.0]).output
+            manager.want_parts({"frontend": JobOptions(env={"CLIPPER_ACCESS_LOG": "off"})})
+            conn.start_clipper()  # the frontends are replaced
+            wait_until(lambda: conn.predict("sum-app", [2.0, 2.0]).output == 4.0, "it serves again", within_s=60)
+            moved = manager.get_rpc_addr()
+    finally:
+        conn.stop_all()
+
+    assert before == 3.0
+    assert moved != dialled
+
+
+def test_an_image_of_clipper_s_own_is_refused_before_it_is_registered_where_version_3_is_off(
+    rig: Rig, daemon: docker.DockerClient, images: ImageSet
+) -> None:
+    manager = a_manager(rig, daemon, images, cluster_name="c", progress=print)
+
+    with pytest.raises(ClipperException, match="do not serve Clipper's RPC version 3"):
+        manager.check_job_options("sum", "1", JobOptions(rpc_version=3))
 
 
 def test_status_tells_it_from_replicas_of_ours(

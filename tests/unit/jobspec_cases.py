@@ -146,6 +146,10 @@ CASES: dict[str, JobSpec] = {
         ),
         entry=EntryByService(service="fabio", port=7000),
     ),
+    "model/legacy": replace(
+        PLAIN_MODEL, is_legacy=True, uid="", entry=EntryByService(service="fabio", port=7001), replicas=2
+    ),
+    "model/legacy-by-address": replace(PLAIN_MODEL, is_legacy=True, entry=EntryByAddress(host="10.0.0.9", port=7001)),
     "model/gpu": replace(
         PLAIN_MODEL,
         program=PRIVATE,

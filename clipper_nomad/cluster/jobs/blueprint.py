@@ -135,8 +135,9 @@ class Blueprint:
         options: JobOptions | None = None,
     ) -> ModelJob:
         """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
+        options = options or JobOptions()
         return ModelJob(
-            **self._shared(options or JobOptions(), self.resources),
+            **self._shared(options, self.resources),
             model=name,
             version=version,
             uid=uid,
@@ -145,7 +146,8 @@ class Blueprint:
             replicas=replicas,
             entry=self.entry,
             rpc_mode=self.rpc_mode,
-            curve_server_key=server_key if self.encrypted else None,
+            is_legacy=options.is_legacy,
+            curve_server_key=server_key if self.encrypted and not options.is_legacy else None,
         )
 
     def check_model(self, name: str, version: str, options: JobOptions) -> None:

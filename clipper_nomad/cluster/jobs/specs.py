@@ -263,7 +263,8 @@ class FrontendJob(JobSpec):
 class ModelJob(JobSpec):
     """One model version. `entry`: where replicas meet their first frontends. Raises: InvalidName, InvalidSpec.
 
-    `curve_server_key`: the frontends' public key (Z85), None: the model channel is in clear.
+    `curve_server_key`: the frontends' public key (Z85), None: the model channel is in clear. `is_legacy`: the image is
+    Clipper's own, its containers speak RPC version 3, and `entry` is where that is served.
     """
 
     model: str
@@ -276,6 +277,7 @@ class ModelJob(JobSpec):
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     curve_server_key: str | None = None
+    is_legacy: bool = False
     drain_s: int = 30
 
     def __post_init__(self) -> None:
@@ -293,6 +295,10 @@ class ModelJob(JobSpec):
             checker.refuse("rpc_mode", f"{self.rpc_mode!r}; expected one of {', '.join(RPC_MODES)}")
         if self.curve_server_key is not None:
             checker.matching("curve_server_key", self.curve_server_key, _Z85_KEY, "a public key: 40 characters of Z85")
+        if self.is_legacy and not isinstance(self.program, Image):
+            checker.refuse("rpc_version", "3; a bundle is run by our runtime, which speaks version 4 here")
+        if self.is_legacy and self.curve_server_key is not None:
+            checker.refuse("curve_server_key", "it is given; RPC version 3 knows no encryption")
         checker.integer("drain_s", self.drain_s, least=1, most=600)
         checker.check()
 
