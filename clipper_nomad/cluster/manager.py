@@ -163,7 +163,7 @@ class NomadContainerManager:
         user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
         password = registry_password or environ.get("CLIPPER_REGISTRY_PASSWORD")
         login = registry_login(images.registry, user=user, password=password)
-        self._secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
+        self.secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
         self._known: ClusterSecrets | None = None
         self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
         self._redis_password = redis_password
@@ -198,7 +198,7 @@ class NomadContainerManager:
             runtime_image=runtime_image or "",
             nomad=self.nomad,
             placement=place,
-            secrets=self._secrets,
+            secrets=self.secrets,
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
@@ -241,7 +241,7 @@ class NomadContainerManager:
         if isinstance(specs[0], FabioJob):
             self._jobs.roll_out(specs[:1], deadline_s=UP_WITHIN_S)
             await_listeners(self.addresses.balancer, job=specs.pop(0).job_id, legacy_port=legacy_port_of(specs))
-        self._known = self._secrets.ensure(store_password=self._redis_password)
+        self._known = self.secrets.ensure(store_password=self._redis_password)
         store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
         self._jobs.roll_out(store, deadline_s=UP_WITHIN_S)  # one that serves first: if it cannot be changed, the others stay
         self._jobs.roll_out([spec for spec in specs if spec not in store], deadline_s=UP_WITHIN_S)
@@ -287,7 +287,7 @@ class NomadContainerManager:
                 f"Nomad at {self.nomad.endpoint.url} runs no cluster {self.cluster_name!r}.",
                 hint="Start it with start_clipper(). NOMAD_ADDR and NOMAD_NAMESPACE say where it is looked for.",
             )
-        self._known = self._secrets.find()
+        self._known = self.secrets.find()
         if self._known is None:
             raise ClipperException(
                 f"The cluster {self.cluster_name!r} runs, and its secrets cannot be read.",
@@ -337,7 +337,7 @@ class NomadContainerManager:
         Raises: NotOurs: the job whose Variable would have it is somebody else's."""
         wanted = model_stub(self.names, name, version, namespace=self._namespace)
         check_claim(wanted, self._stubs(), self.names, namespace=self._namespace)
-        return self._secrets.ensure_of_model(wanted.id, has_key=self.blueprint.encrypted)
+        return self.secrets.ensure_of_model(wanted, has_key=self.blueprint.encrypted)
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
@@ -417,7 +417,7 @@ class NomadContainerManager:
         """Delete the keys of these versions."""
         for name, versions in models.items():
             for each in versions:
-                self._secrets.forget_model_key(self.names.model_job(name, each))
+                self.secrets.forget_model_key(self.names.model_job(name, each))
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 

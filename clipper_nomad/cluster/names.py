@@ -183,6 +183,14 @@ def tcp_port_of(tags: Iterable[str]) -> int | None:
     return next((int(tag.removeprefix(_RPC_ROUTE).split()[0]) for tag in tags if tag.startswith(_RPC_ROUTE)), None)
 
 
+_VARIABLES = "nomad/jobs/"
+
+
 def variable_path(job: str) -> str:
     """Return the Nomad Variable that the tasks of `job`, and with ACLs no others, may read."""
-    return f"nomad/jobs/{job}"
+    return f"{_VARIABLES}{job}"
+
+
+def job_of(path: str) -> str:
+    """Return the job whose tasks may read the Nomad Variable at `path`."""
+    return path.removeprefix(_VARIABLES)

@@ -278,6 +278,16 @@ def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLIPPER_REGISTRY", raising=False)
 
 
+def test_the_slo_policy_of_apps_is_a_setting_of_admin() -> None:
+    wanted = changed_options({}, ["admin.slo-policy=default"])
+
+    assert wanted == {"admin": JobOptions(env={"CLIPPER_DEFAULT_SLO_POLICY": "default"})}
+    assert changed_options(wanted, ["admin.slo-policy="]) == {"admin": JobOptions()}
+    for wrong in ("redis.slo-policy=default", "admin.slo-policy.x=late"):
+        with pytest.raises(WrongUsage, match=r"admin\.slo-policy"):
+            changed_options({}, [wrong])
+
+
 def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
     shape, building = kept_as_it_runs(RUNS, Where(), Shape(), Building())
 

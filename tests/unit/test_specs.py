@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,6 +12,8 @@ from clipper_nomad.cluster.jobs.checks import MAX_TEXT
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
+    SLO_POLICIES,
+    SLO_POLICY,
     BundleKeeping,
     EntryByAddress,
     EntryByService,
@@ -24,10 +26,17 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.errors import InvalidName, InvalidSpec
+from clipper_nomad.state.records import SloPolicy
 from tests.unit.jobspec_cases import CASES, PLAIN_MODEL, image
 
 FRONTEND = CASES["query-frontend/default"]
 FABIO = CASES["fabio/default"]
+
+
+def test_an_slo_policy_of_admin_is_one_that_it_knows() -> None:
+    assert get_args(SloPolicy) == SLO_POLICIES
+    with pytest.raises(InvalidSpec, match="'never'; expected one of late, default, error"):
+        replace(CASES["admin/default"], env={SLO_POLICY: "never"})
 
 
 def test_all_that_is_wrong_is_said_at_once_and_for_which_job() -> None:

@@ -24,6 +24,9 @@ RPC_MODES = ("auto", "direct", "proxy")  # CLIPPER_RPC_MODE of the model runtime
 OPEN_FILES = 1_048_576  # Fabio ends when accepting a TCP connection fails, and each model channel takes two of them
 FABIO_ADMIN_PORT = 9998  # Fabio's default, on loopback here
 
+SLO_POLICY = "CLIPPER_DEFAULT_SLO_POLICY"  # of admin
+SLO_POLICIES = ("late", "default", "error")
+
 # What each job sets in its task's environment. An `env` of the user's that names one of them is refused.
 ADMIN_ENV = frozenset(
     {
@@ -217,6 +220,9 @@ class AdminJob(JobSpec):
         checker = _common_checks(self, env=ADMIN_ENV, options=())
         checker.instance("image", self.image, Image)
         checker.instance("store", self.store, StoreOfCluster, ExternalStore)
+        policy = self.env.get(SLO_POLICY, SLO_POLICIES[0])
+        if policy not in SLO_POLICIES:
+            checker.refuse(f"env.{SLO_POLICY}", f"{policy!r}; expected one of {', '.join(SLO_POLICIES)}")
         checker.check()
 
     def _id(self) -> str:
