@@ -60,6 +60,7 @@ ROWS = {
         "numpy requests",
     ),
     DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS}", "cloudpickle", lazy=FRAMEWORKS),
+    "clipper_nomad.__main__": row("clipper_nomad.cli"),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
     "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
     "clipper_nomad_runtime": row(f"{PROTOCOL} {METRICS} {ERRORS}", "cloudpickle numpy prometheus_client zmq"),

@@ -102,14 +102,21 @@ def changed_options(running: Mapping[str, JobOptions], settings: Iterable[str]) 
         if match is None or match["part"] not in PARTS:
             problems.append(f"{text!r}: expected PART.OPTION=VALUE, PART one of {', '.join(PARTS)}")
             continue
-        said.setdefault(match["part"], []).append(_Said(match["part"], match["name"], match["key"], match["value"]))
+        name, key, value = match["name"], match["key"], match["value"]
+        if (match["part"], name, key) == ("admin", "slo-policy", None):
+            name, key = "env", SLO_POLICY
+        said.setdefault(match["part"], []).append(_Said(match["part"], name, key, value))
     wanted = dict(running)
     for part, each in said.items():
         before = running[part].given if part in running else {}
         options = _options(_merged(before, each, problems), problems, part=part)
         if options is not None:
             wanted[part] = options
-    _refuse(problems, "These settings of parts cannot be", f"--set frontend.cpu=1000; options: {', '.join(_NAMES)}.")
+    _refuse(
+        problems,
+        "These settings of parts cannot be",
+        f"--set frontend.cpu=1000; options: {', '.join(_NAMES)}; admin.slo-policy.",
+    )
     return wanted
 
 
@@ -227,4 +234,5 @@ _NAMES: dict[str, tuple[str, Callable[[str], object]]] = {
     "volume": ("volumes", _volume),
     "network-mode": ("network_mode", str),
 }
+SLO_POLICY = "CLIPPER_DEFAULT_SLO_POLICY"  # a variable of admin's
 _LISTS = frozenset({"gpus", "datacenters", "constraints", "volumes"})

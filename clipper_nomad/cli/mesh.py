@@ -1,6 +1,7 @@
 """Who reaches whom: the links between query frontends and replicas, and among the frontends. Pure; overview.py asks.
 
-A link is wanted from each replica to each frontend, to at most MOST_LINKS of them, and from each frontend to each other.
+A link is wanted from each replica to each frontend, to at most MOST_LINKS of them, and from each frontend to each other. A
+container of RPC version 3 has one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipper_nomad.connection.readiness import linked_replicas
-from clipper_nomad.protocol.links import MOST_LINKS, wanted_links
+from clipper_nomad.protocol.links import wanted_links
 
 Json = Mapping[str, Any]  # a frontend's report
 
@@ -23,6 +24,11 @@ class WantedReplicas:
     version: str
     uid: str
     count: int
+    is_legacy: bool = False
+
+    def links(self, frontends: int) -> int:
+        """To how many of so many frontends each of them has a link."""
+        return wanted_links(frontends, is_legacy=self.is_legacy)
 
 
 def mesh_document(frontends: Sequence[str], wanted: Sequence[WantedReplicas], reports: Sequence[Json]) -> dict[str, Any]:
@@ -32,7 +38,7 @@ def mesh_document(frontends: Sequence[str], wanted: Sequence[WantedReplicas], re
     answering = {report["frontend"] for report in reports}
     return {
         "links": sum(_links(one, reports, len(frontends)) for one in wanted) + len(peers),
-        "wanted": sum(one.count * wanted_links(len(frontends)) for one in wanted) + len(frontends) * others,
+        "wanted": sum(one.count * one.links(len(frontends)) for one in wanted) + len(frontends) * others,
         "silent": [name for name in frontends if name not in answering],
         "lacks": [lack for report in reports for one in wanted if (lack := _lack(one, report, len(frontends)))],
         "unlinked_peers": [
@@ -45,7 +51,7 @@ def mesh_document(frontends: Sequence[str], wanted: Sequence[WantedReplicas], re
 
 
 def _links(wanted: WantedReplicas, reports: Sequence[Json], frontends: int) -> int:
-    most = wanted_links(frontends)
+    most = wanted.links(frontends)
     found = linked_replicas(wanted.uid, reports)
     return min(wanted.count * most, sum(min(count, most) for count in found.values()))
 
@@ -55,9 +61,9 @@ def _linked_peers(report: Json) -> Iterable[str]:
 
 
 def _lack(wanted: WantedReplicas, report: Json, frontends: int) -> dict[str, Any] | None:
-    """Return what one frontend lacks of a version. Beyond MOST_LINKS frontends nobody has all, and one will do."""
+    """Return what one frontend lacks of a version. With more frontends than links nobody has all, and one will do."""
     own: Json = next((row for row in report["versions"] if row["uid"] == wanted.uid), {"ready": 0})
-    enough = wanted.count if frontends <= MOST_LINKS else min(1, wanted.count)
+    enough = wanted.count if frontends <= wanted.links(frontends) else min(1, wanted.count)
     if own["ready"] >= enough:
         return None
     return {

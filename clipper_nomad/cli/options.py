@@ -163,6 +163,14 @@ class Shape:
     encryption: Annotated[
         bool | None, typer.Option("--encryption/--no-encryption", help="Of the model channel.  [default: encrypted]")
     ] = None
+    legacy_rpc: Annotated[
+        bool | None,
+        typer.Option("--legacy-rpc/--no-legacy-rpc", help="Serve containers of Clipper's RPC version 3.  [default: no]"),
+    ] = None
+    legacy_rpc_port: Annotated[
+        int | None,
+        typer.Option("--legacy-rpc-port", min=1, max=65535, metavar="N", help="Of Fabio, for them.  [default: 7001]"),
+    ] = None
     settings: Annotated[
         list[str] | None,
         typer.Option(

@@ -143,6 +143,7 @@ def _version(version: Json, served: Served, stack: StackStatus) -> dict[str, Any
         "input_type": version["input_type"],
         "current": current.get(version["name"]) == version["version"],
         "staged": version["staged"],
+        "legacy": bool(version.get("legacy")),
         "replicas_wanted": _replicas_wanted(version, stack),
         "replicas_ready": ready_replicas(version["uid"], frontends, served.reports),
         "queued": sum(row["queued"] for row in rows),
@@ -158,6 +159,7 @@ def _wanted(served: Served, stack: StackStatus) -> list[WantedReplicas]:
             version=version["version"],
             uid=version["uid"],
             count=_replicas_wanted(version, stack),
+            is_legacy=bool(version.get("legacy")),
         )
         for version in served.catalog["versions"]
     ]

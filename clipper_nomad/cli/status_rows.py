@@ -20,10 +20,13 @@ def version_row(version: Row, *, is_mesh: bool) -> Sequence[str | Text]:
 
     ready, wanted = version["replicas_ready"], version["replicas_wanted"]
     mark = "" if version["current"] else " (staged)" if version["staged"] else " (not current)"
+    mark += " (RPC version 3)" if version.get("legacy") else ""
+    # containers that somebody else started are as many as there are
+    count = f"{ready}" if version.get("legacy") and not wanted else f"{ready}/{wanted}"
     return (
         f"{version['model']}:{version['version']}{mark}",
         version["input_type"],
-        Text(f"{ready}/{wanted}", "green" if ready >= wanted else "yellow"),
+        Text(count, "green" if ready >= wanted else "yellow"),
         str(version["queued"]),
         *((f"{version['relayed']:,}",) if is_mesh else ()),
         version["last_error"] or NOTHING,

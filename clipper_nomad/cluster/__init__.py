@@ -11,6 +11,9 @@ addresses.py      where a cluster is reached, from here and by its replicas
 discovery.py      the only file that asks DNS             routes.py       Fabio's listeners and routes
 log_files.py      the logs of a cluster's tasks, as files
 own_fabio.py      a Fabio of the cluster's own, where there is none
+way_in.py         whether Fabio's listeners are there and its routes are free
+legacy_rpc.py     whether a cluster serves Clipper's RPC version 3 (pure)
+registering.py    specs to jobs that run, and jobs to nothing
 at_once.py        several jobs at the same time, and Ctrl-C meanwhile
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
 telling.py        what a notebook's cell shows of it meanwhile

@@ -65,6 +65,15 @@ class Addresses:
             return ""
         return f"{host}:{port}"
 
+    def legacy_rpc(self, port: int | None) -> str:
+        """Return where containers of RPC version 3 dial: Fabio's listener on `port`, or a frontend's own. Raises:
+        ServiceNotFound: no frontend is healthy; DiscoveryError, ConsulUnreachable."""
+        balancer = self.balancer()
+        if port is not None and isinstance(balancer, FabioLoadBalancer):
+            return balancer.listener(port)
+        host, found = self.find(self._names.legacy_service)
+        return f"{host}:{found}"
+
     def public_url(self) -> str:
         """Return what all URLs of queries through the load balancer begin with; "" without one."""
         balancer = self.balancer()
@@ -92,7 +101,16 @@ class Addresses:
         """
         if self._balancer is None:
             return EntryByService()
-        host, _, port = self._balancer.tcp().rpartition(":")
+        return self._entry_at(self._balancer.tcp())
+
+    def legacy_entry(self, port: int | None) -> Entry:
+        """Return where containers of RPC version 3 dial: Fabio's listener on `port`, or a frontend's own."""
+        if port is None or not isinstance(self._balancer, FabioLoadBalancer):
+            return EntryByService()
+        return self._entry_at(self._balancer.listener(port))
+
+    def _entry_at(self, address: str) -> Entry:
+        host, _, port = address.rpartition(":")
         if host.endswith(CONSUL_NAME):
             return EntryByService(service=host.removesuffix(CONSUL_NAME), port=int(port))
         host = host.strip("[]")

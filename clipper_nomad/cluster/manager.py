@@ -7,7 +7,6 @@ Nothing is changed before everything that is wanted was checked: names, whose th
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import environ
@@ -15,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from clipper_nomad.cluster.addresses import Addresses
-from clipper_nomad.cluster.at_once import at_once
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.jobs.blueprint import Blueprint, checked_parts
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, registry_login
-from clipper_nomad.cluster.jobs.render import render_job
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     BundleKeeping,
+    Entry,
     EphemeralStorage,
     ExternalStore,
     FabioJob,
@@ -34,27 +32,36 @@ from clipper_nomad.cluster.jobs.specs import (
     RedisJob,
     StoreOfCluster,
 )
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc, legacy_port_of, legacy_rpc_of, not_served, wanted_port
 from clipper_nomad.cluster.log_files import write_logs
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
-from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, check_listeners, own_fabio_job
-from clipper_nomad.cluster.ownership import JobStub, Survey, check_claim, model_stub, read_stub, refuse_ambiguous, survey
+from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job
+from clipper_nomad.cluster.ownership import (
+    DEFAULT_NAMESPACE,
+    JobStub,
+    Survey,
+    check_claim,
+    model_stub,
+    read_stub,
+    refuse_ambiguous,
+    survey,
+)
 from clipper_nomad.cluster.part_options import cache_of, options_of_parts, wanted_cache
 from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
+from clipper_nomad.cluster.registering import Registering
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.rollout.failures import Failures
-from clipper_nomad.cluster.rollout.parsed_job import Json, count_of
-from clipper_nomad.cluster.rollout.rollout import RolledOut, Rollout
-from clipper_nomad.cluster.route_claims import refuse_clashes
+from clipper_nomad.cluster.rollout.parsed_job import count_of
 from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.cluster.telling import CellTelling
+from clipper_nomad.cluster.way_in import check_way_in
 from clipper_nomad.container_manager import ClusterAdapter, Failure
 from clipper_nomad.errors import ClipperException, InvalidSetting, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 
-DEFAULT_NAMESPACE = "default"
 UP_WITHIN_S = 600.0  # each job: Clipper's own limit; image pulls count
 DEPLOY_WITHIN_S = 600.0
 SCALE_WITHIN_S = 300.0
@@ -81,6 +88,7 @@ class NomadContainerManager:
     `parts`: what the parts get of Nomad, as {"redis": JobOptions(memory_mb=1024), "frontend": …, "admin": …}. Without it a
     cluster that runs keeps what it was brought up with; {} puts all back to the default. Of models: see `deploy_model`.
     `fabio`: start one of the cluster's own, on the ports that load_balancer has, where there is none.
+    `legacy_rpc`: let containers of Clipper's RPC version 3 serve, at `get_rpc_addr()`; None: as it runs, else not.
     """
 
     def __init__(  # noqa: PLR0913  # Clipper's signature, and what its users missed in it
@@ -111,6 +119,7 @@ class NomadContainerManager:
         bundle_cache: str | None = None,
         bundle_limit_mb: int = 2048,
         encrypted: bool = True,
+        legacy_rpc: bool | None = None,
         rpc_mode: str = "auto",
         placement: Placement | None = None,
         network: Network | None = None,
@@ -144,6 +153,7 @@ class NomadContainerManager:
         if fabio is not None and not isinstance(load_balancer, FabioLoadBalancer):
             raise InvalidSetting("fabio= is given without load_balancer=FabioLoadBalancer(…), which says where it listens.")
         self.load_balancer = load_balancer
+        self._legacy_rpc = legacy_rpc
         self._fabio = fabio
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
         self._parts = None if parts is None else checked_parts(parts)
@@ -153,7 +163,7 @@ class NomadContainerManager:
         user = registry_user or environ.get("CLIPPER_REGISTRY_USER")
         password = registry_password or environ.get("CLIPPER_REGISTRY_PASSWORD")
         login = registry_login(images.registry, user=user, password=password)
-        self._secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
+        self.secrets = SecretKeeper(self.nomad, self.names, registry_password=password if login else None)
         self._known: ClusterSecrets | None = None
         self._namespace = self.nomad.endpoint.namespace or DEFAULT_NAMESPACE
         self._redis_password = redis_password
@@ -172,6 +182,8 @@ class NomadContainerManager:
             tcp_port=int(load_balancer.tcp().rpartition(":")[2]) if load_balancer is not None else None,
             rpc_mode=rpc_mode,
             encrypted=encrypted,
+            legacy_rpc=legacy_rpc is True,
+            legacy_port=wanted_port(load_balancer, is_on=legacy_rpc is True),
             bundles=BundleKeeping(
                 storage=EphemeralStorage() if bundle_volume is None else HostStorage(volume=bundle_volume),
                 cache_volume=bundle_cache,
@@ -186,12 +198,12 @@ class NomadContainerManager:
             runtime_image=runtime_image or "",
             nomad=self.nomad,
             placement=place,
-            secrets=self._secrets,
+            secrets=self.secrets,
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
-        self._halt = threading.Event()
-        self._rollout = Rollout(self.nomad, consul=self.consul, progress=progress or telling.rollout, halt=self._halt)
+        progress = progress or telling.rollout
+        self._jobs = Registering(self.nomad, self.consul, cluster=cluster_name, progress=progress)
         self.failures = Failures(self.nomad, self.consul)
 
     @property
@@ -230,12 +242,12 @@ class NomadContainerManager:
         if isinstance(self.blueprint.bundles.storage, EphemeralStorage):
             self.logger.warning(LOST_WITH_NODE)
         if isinstance(specs[0], FabioJob):
-            self._roll_out(specs[:1])
-            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id)
-        self._known = self._secrets.ensure(store_password=self._redis_password)
+            self._jobs.roll_out(specs[:1], deadline_s=UP_WITHIN_S)
+            await_listeners(self.addresses.balancer, job=specs.pop(0).job_id, legacy_port=legacy_port_of(specs))
+        self._known = self.secrets.ensure(store_password=self._redis_password)
         store = [spec for spec in specs if isinstance(spec, RedisJob) and self.nomad.job(spec.job_id) is not None]
-        self._roll_out(store)  # one that serves first: while it cannot be changed, the others stay as they are
-        self._roll_out([spec for spec in specs if spec not in store])
+        self._jobs.roll_out(store, deadline_s=UP_WITHIN_S)  # one that serves first: if it cannot be changed, the others stay
+        self._jobs.roll_out([spec for spec in specs if spec not in store], deadline_s=UP_WITHIN_S)
         self.connect()
 
     def specs(self, *, admin_image: str = "", frontend_image: str = "", frontends: int = 1) -> list[JobSpec]:
@@ -244,6 +256,8 @@ class NomadContainerManager:
         Raises: InvalidSpec, InvalidName, ImageError."""
         options = self.running_options() if self._parts is None else self._parts
         blueprint = replace(self.blueprint, options=options)
+        if self._legacy_rpc is None and (running := self._running_legacy_rpc()) is not None:
+            blueprint = replace(blueprint, legacy_rpc=True, legacy_port=running.port or blueprint.legacy_port)
         return own_fabio_job(self._fabio, self.load_balancer, blueprint) + blueprint.parts(
             admin=self._publishing.part(Part.ADMIN, admin_image),
             frontend=self._publishing.part(Part.FRONTEND, frontend_image),
@@ -263,13 +277,7 @@ class NomadContainerManager:
         """See that what these jobs need is there and free. Nothing is changed. Raises: as start_clipper."""
         specs, jobs = list(specs), self._stubs()
         found = self._survey(jobs)
-        balancer = self.addresses.balancer()
-        if isinstance(balancer, FabioLoadBalancer):
-            is_new = any(isinstance(spec, FabioJob) for spec in specs)
-            check_listeners(balancer, is_new=is_new and self.names.fabio_job not in {job.id for job in found.ours})
-            refuse_clashes(self.names, self.consul.services(), tcp_port=balancer.tcp_proxy_port)
-        elif self.addresses.asks_consul:
-            self.consul.leader()  # all is found through it
+        check_way_in(specs, found, self.names, addresses=self.addresses, consul=self.consul)
         refuse_ambiguous(found, self.names)
         for spec in specs:
             self._check_claim(spec, jobs)
@@ -282,7 +290,7 @@ class NomadContainerManager:
                 f"Nomad at {self.nomad.endpoint.url} runs no cluster {self.cluster_name!r}.",
                 hint="Start it with start_clipper(). NOMAD_ADDR and NOMAD_NAMESPACE say where it is looked for.",
             )
-        self._known = self._secrets.find()
+        self._known = self.secrets.find()
         if self._known is None:
             raise ClipperException(
                 f"The cluster {self.cluster_name!r} runs, and its secrets cannot be read.",
@@ -299,8 +307,8 @@ class NomadContainerManager:
         ours = self._survey(self._stubs()).ours
         models = [job.id for job in ours if job.model is not None]
         parts = [self.names.frontend_job, self.names.admin_job, self.names.redis_job, self.names.fabio_job]
-        self._remove(models)
-        self._remove([job for job in parts if job in {each.id for each in ours}])
+        self._jobs.remove(models)
+        self._jobs.remove([job for job in parts if job in {each.id for each in ours}])
         self._known = None
 
     # ---- models ----------------------------------------------------------------------------------------------------
@@ -332,10 +340,12 @@ class NomadContainerManager:
         Raises: NotOurs: the job whose Variable would have it is somebody else's."""
         wanted = model_stub(self.names, name, version, namespace=self._namespace)
         check_claim(wanted, self._stubs(), self.names, namespace=self._namespace)
-        return self._secrets.ensure_of_model(wanted.id, has_key=self.blueprint.encrypted)
+        return self.secrets.ensure_of_model(wanted, has_key=self.blueprint.encrypted)
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
+        if options.is_legacy and self._running_legacy_rpc() is None:
+            raise not_served(self.names)
         self.blueprint.check_model(name, version, options)
 
     def deploy_model(  # what a deploy is made of
@@ -355,10 +365,7 @@ class NomadContainerManager:
         They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. FabioUnreachable: nobody listens where
         replicas dial. RolloutFailed: they did not become healthy `within_s`; nothing of them is left. NomadUnreachable.
         """
-        balancer = self.addresses.balancer()
-        if isinstance(balancer, FabioLoadBalancer):
-            balancer.check_tcp()
-        spec = replace(self.blueprint, entry=self.addresses.entry()).model(
+        spec = replace(self.blueprint, entry=self._entry(options or JobOptions())).model(
             name,
             version,
             uid=uid,
@@ -369,7 +376,7 @@ class NomadContainerManager:
             options=options,
         )
         self._check_claim(spec, self._stubs())
-        self._roll_out([spec], deadline_s=within_s)
+        self._jobs.roll_out([spec], deadline_s=within_s)
 
     def model_failure(self, name: str, version: str) -> Failure | None:
         """Return why the version's replicas cannot become ready, or None while they may still."""
@@ -400,20 +407,20 @@ class NomadContainerManager:
         wanted = [(name, version) for name, versions in models.items() for version in versions]
         jobs = [running[key].id for key in wanted if key in running]
         if wait:
-            self._remove(jobs)
+            self._jobs.remove(jobs)
         else:
             for job_id in jobs:
                 self.nomad.deregister(job_id, purge=True)
 
     def stop_all_model_containers(self) -> None:
         """Purge the jobs of all models, and return when their replicas have ended."""
-        self._remove([job.id for job in self._survey(self._stubs()).models.values()])
+        self._jobs.remove([job.id for job in self._survey(self._stubs()).models.values()])
 
     def forget_models(self, models: Mapping[str, Sequence[str]]) -> None:
         """Delete the keys of these versions."""
         for name, versions in models.items():
             for each in versions:
-                self._secrets.forget_model_key(self.names.model_job(name, each))
+                self.secrets.forget_model_key(self.names.model_job(name, each))
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -438,13 +445,12 @@ class NomadContainerManager:
         return self.get_query_addr()
 
     def get_rpc_addr(self) -> str:
-        """Refuse: no frontend here has a port for it. Raises: ClipperException."""
-        raise ClipperException(
-            f"The query frontends of cluster {self.cluster_name!r} do not serve Clipper's RPC version 3: it knows neither "
-            "encryption nor who calls, so on Nomad it is off.",
-            hint="Deploy the model's function, for which replicas of ours are started; or serve its container beside a "
-            "local stack, at LocalContainerManager.get_rpc_addr().",
-        )
+        """Return "host:port" that containers of Clipper's RPC version 3 dial: Fabio's listener for them, or a frontend's.
+        Raises: ClipperException: it is not served, or no frontend is healthy."""
+        running = self._running_legacy_rpc()
+        if running is None:
+            raise not_served(self.names)
+        return self.addresses.legacy_rpc(running.port)
 
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""
@@ -460,6 +466,23 @@ class NomadContainerManager:
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
+    def _entry(self, options: JobOptions) -> Entry:
+        """Return where replicas dial. Raises: FabioUnreachable, ClipperException: nobody listens there."""
+        balancer = self.addresses.balancer()
+        if not options.is_legacy:
+            if isinstance(balancer, FabioLoadBalancer):
+                balancer.check_tcp()
+            return self.addresses.entry()
+        running = self._running_legacy_rpc()
+        if running is None:
+            raise not_served(self.names)
+        if isinstance(balancer, FabioLoadBalancer) and running.port is not None:
+            balancer.check_legacy(running.port)
+        return self.addresses.legacy_entry(running.port)
+
+    def _running_legacy_rpc(self) -> LegacyRpc | None:
+        return legacy_rpc_of(self.nomad.job(self.names.frontend_job), self.names)
+
     @property
     def _connected(self) -> ClusterSecrets:
         if self._known is None:
@@ -473,28 +496,6 @@ class NomadContainerManager:
         return survey(jobs, self.names, namespace=self._namespace)
 
     def _check_claim(self, spec: JobSpec, jobs: Iterable[JobStub]) -> None:
-        meta = self._parsed(spec)[0].get("Meta") or {}
+        meta = self._jobs.parsed(spec)[0].get("Meta") or {}
         wanted = JobStub(id=spec.job_id, namespace=self._namespace, meta=meta)
         check_claim(wanted, jobs, self.names, namespace=self._namespace)
-
-    def _parsed(self, spec: JobSpec) -> tuple[Json, str]:
-        hcl = render_job(spec)
-        return self.nomad.parse(hcl, whole=[spec.job_id, self.cluster_name]), hcl
-
-    def _roll_out(self, specs: Sequence[JobSpec], *, deadline_s: float = UP_WITHIN_S) -> list[RolledOut]:
-        """Roll out jobs at once; raise the first failure when all have ended. All give up if the store fails."""
-        no_store = threading.Event()
-
-        def run(spec: JobSpec) -> RolledOut:
-            job, hcl = self._parsed(spec)
-            try:
-                return self._rollout.run(job, deadline_s=deadline_s, source=hcl, is_given_up=no_store.is_set)
-            except BaseException:
-                if isinstance(spec, RedisJob):
-                    no_store.set()
-                raise
-
-        return at_once(run, specs, halt=self._halt, done=lambda spec: f"{spec.job_id}: it is as it is wanted, and stays.")
-
-    def _remove(self, job_ids: Sequence[str]) -> None:
-        at_once(self._rollout.remove, job_ids, halt=self._halt, done=lambda job_id: f"{job_id}: it is removed.")

@@ -6,6 +6,7 @@ goes on working. Two clusters differ in every name and route here. Source of the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ from clipper_nomad.protocol.names import MAX_SERVICE_NAME, deployed_problem, len
 
 DEFAULT_CLUSTER = "default-cluster"
 DEFAULT_TCP_PORT = 7000  # Clipper's RPC port; the article's Fabio listens there
+DEFAULT_LEGACY_PORT = 7001  # as in local mode: version 3 cannot share a port with an encrypted channel
 RESERVED_CLUSTERS = frozenset({"admin"})  # its /clipper-admin/ would be the default cluster's admin route
 _LONGEST_SUFFIX = "-query-frontend-service"
 
@@ -110,6 +112,16 @@ class ClusterNames:
         return f"{self.prefix}-query-frontend-rpc"
 
     @property
+    def legacy_service(self) -> str:
+        """The query frontends' channel of Clipper's RPC version 3, where they have one."""
+        return f"{self.prefix}-query-frontend-rpc3"
+
+    @property
+    def routed_services(self) -> tuple[str, ...]:
+        """The services that Fabio has routes to."""
+        return self.query_service, self.admin_service, self.rpc_service, self.legacy_service
+
+    @property
     def query_path(self) -> str:
         """The path in front of each app's, without a closing slash."""
         return "/clipper" if self.cluster == DEFAULT_CLUSTER else f"/clipper-{self.cluster}"
@@ -158,11 +170,27 @@ def check_cluster(name: str) -> None:
         )
 
 
+_RPC_ROUTE = "urlprefix-:"
+
+
 def rpc_tag(tcp_port: int) -> str:
-    """Return Fabio's route from its TCP listener on `tcp_port` to the query frontends' model channel."""
-    return f"urlprefix-:{tcp_port} proto=tcp"
+    """Return Fabio's route from its TCP listener on `tcp_port` to a channel of the query frontends."""
+    return f"{_RPC_ROUTE}{tcp_port} proto=tcp"
+
+
+def tcp_port_of(tags: Iterable[str]) -> int | None:
+    """Return the port of the route among a service's tags, as `rpc_tag` writes it; None: it has none."""
+    return next((int(tag.removeprefix(_RPC_ROUTE).split()[0]) for tag in tags if tag.startswith(_RPC_ROUTE)), None)
+
+
+_VARIABLES = "nomad/jobs/"
 
 
 def variable_path(job: str) -> str:
     """Return the Nomad Variable that the tasks of `job`, and with ACLs no others, may read."""
-    return f"nomad/jobs/{job}"
+    return f"{_VARIABLES}{job}"
+
+
+def job_of(path: str) -> str:
+    """Return the job whose tasks may read the Nomad Variable at `path`."""
+    return path.removeprefix(_VARIABLES)

@@ -238,6 +238,11 @@ class NomadApi:
             return None
         return Variable(path=found["Path"], items=found["Items"], modify_index=found["ModifyIndex"])
 
+    def variable_paths(self, prefix: str) -> list[str]:
+        """Return the paths of the variables that begin with `prefix`; with ACLs this is a right of its own (list)."""
+        found: list[Json] = self._json("vars", params={"prefix": prefix})
+        return [str(each["Path"]) for each in found]
+
     def put_variable(self, path: str, items: Mapping[str, str], *, cas: int | None = None) -> int:
         """Write a variable and return its new index. `cas`: only if its index is this one; 0: only if there is none.
         Raises: NomadConflict: it is at another index; says nothing of what is stored."""
@@ -370,6 +375,7 @@ class NomadApi:
 # The library's object for an endpoint, where it is not called like it.
 _SENDERS: Mapping[str, attrgetter[Any]] = {
     "var": attrgetter("variable"),
+    "vars": attrgetter("variables"),
     "logs": attrgetter("client.stream_logs"),
     "leader": attrgetter("status.leader"),
 }

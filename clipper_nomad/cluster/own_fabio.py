@@ -40,7 +40,7 @@ def own_fabio_job(own: OwnFabio | None, balancer: LoadBalancer | None, blueprint
         blueprint.fabio(
             Image(reference=own.image),
             http_port=balancer.http_proxy_port,
-            tcp_port=balancer.tcp_proxy_port,
+            tcp_ports=(balancer.tcp_proxy_port, *([blueprint.legacy_port] if blueprint.legacy_rpc else [])),
             admin_port=balancer.admin_port,
             consul_address=own.consul_address,
             open_files=own.open_files,
@@ -49,9 +49,9 @@ def own_fabio_job(own: OwnFabio | None, balancer: LoadBalancer | None, blueprint
     ]
 
 
-def refuse_second(balancer: FabioLoadBalancer) -> None:
+def refuse_second(balancer: FabioLoadBalancer, legacy_port: int | None = None) -> None:
     """Refuse to start a Fabio where something listens on one of its ports. Raises: ClipperException."""
-    for port in (balancer.http_proxy_port, balancer.tcp_proxy_port):
+    for port in (balancer.http_proxy_port, balancer.tcp_proxy_port, *([] if legacy_port is None else [legacy_port])):
         try:
             with socket.create_connection((balancer.address, port), timeout=CONNECT_WITHIN_S):
                 pass
@@ -65,22 +65,23 @@ def refuse_second(balancer: FabioLoadBalancer) -> None:
         )
 
 
-def check_listeners(balancer: FabioLoadBalancer, *, is_new: bool) -> None:
-    """See that somebody listens on both ports, or nobody yet where a new Fabio is to. Raises: FabioUnreachable."""
+def check_listeners(balancer: FabioLoadBalancer, *, is_new: bool, legacy_port: int | None = None) -> None:
+    """See that somebody listens on each port, or nobody yet where a new Fabio is to. Raises: FabioUnreachable."""
     if is_new:
-        refuse_second(balancer)
+        refuse_second(balancer, legacy_port)
     else:
         balancer.check_tcp()
         balancer.check_http()
+        if legacy_port is not None:
+            balancer.check_legacy(legacy_port)
 
 
-def await_listeners(find: Callable[[], LoadBalancer | None], *, job: str) -> None:
+def await_listeners(find: Callable[[], LoadBalancer | None], *, job: str, legacy_port: int | None = None) -> None:
     """Return when the Fabio that was started listens where it is looked for (`find`). Raises: FabioUnreachable."""
     deadline = time.monotonic() + LISTENS_WITHIN_S
     while isinstance(balancer := find(), FabioLoadBalancer):
         try:
-            balancer.check_tcp()
-            balancer.check_http()
+            check_listeners(balancer, is_new=False, legacy_port=legacy_port)
         except FabioUnreachable as exc:
             if time.monotonic() > deadline:
                 raise FabioUnreachable(

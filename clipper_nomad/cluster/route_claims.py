@@ -65,12 +65,13 @@ def _source(tag: str) -> str:
     return source.lower() if "/" not in source else source
 
 
-def wanted_claims(names: ClusterNames, *, tcp_port: int) -> list[RouteClaim]:
-    """Return the routes that the cluster needs."""
+def wanted_claims(names: ClusterNames, *, tcp_port: int, legacy_port: int | None = None) -> list[RouteClaim]:
+    """Return the routes that the cluster needs. `legacy_port`: of Clipper's RPC version 3, if that is served."""
     tags = {
         names.query_service: [names.query_tag],
         names.admin_service: [names.admin_tag],
         names.rpc_service: [rpc_tag(tcp_port)],
+        names.legacy_service: [] if legacy_port is None else [rpc_tag(legacy_port)],
     }
     return read_claims(tags)
 
@@ -92,17 +93,24 @@ def _collide(mine: RouteClaim, theirs: RouteClaim) -> bool:
     return f"{theirs.source.rstrip('/')}/".startswith(f"{mine.source.rstrip('/')}/")
 
 
-def refuse_clashes(names: ClusterNames, services: Mapping[str, Sequence[str]], *, tcp_port: int) -> None:
+def refuse_clashes(
+    names: ClusterNames, services: Mapping[str, Sequence[str]], *, tcp_port: int, legacy_port: int | None = None
+) -> None:
     """Refuse routes that somebody else holds. `services`: Consul's catalog. Raises: NotOurs: who holds which, what to do."""
-    ours = (names.query_service, names.admin_service, names.rpc_service)
-    found = clashes(wanted_claims(names, tcp_port=tcp_port), services, ours=ours)
+    wanted = wanted_claims(names, tcp_port=tcp_port, legacy_port=legacy_port)
+    found = clashes(wanted, services, ours=names.routed_services)
     if not found:
         return
     hints = []
-    if any(each.wanted.is_tcp for each in found):
+    if any(each.wanted.service == names.rpc_service for each in found):
         hints.append(
             "Give this cluster a TCP port of its own: FabioLoadBalancer(…, tcp_proxy_port=7001), with ',:7001;proto=tcp' "
             "added to Fabio's -proxy.addr."
+        )
+    if any(each.wanted.service == names.legacy_service for each in found):
+        hints.append(
+            "Give this cluster a port of its own for RPC version 3: FabioLoadBalancer(…, legacy_rpc_port=7002), or "
+            "--legacy-rpc-port 7002, with ',:7002;proto=tcp' added to Fabio's -proxy.addr."
         )
     if any(not each.wanted.is_tcp for each in found):
         hints.append("Give this cluster another name: each has routes of its own. Or take the other service's tag away.")

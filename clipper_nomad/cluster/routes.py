@@ -17,6 +17,7 @@ from clipper_nomad.errors import FabioUnreachable, InvalidSetting
 
 HTTP_PORT = 9999
 TCP_PORT = 7000
+LEGACY_PORT = 7001
 ADMIN_PORT = 9998
 CONSUL_NAME = ".service.consul"
 ANSWER_WITHIN_S = 3.0
@@ -49,7 +50,8 @@ class FabioLoadBalancer(LoadBalancer):
     """Fabio, by its address and ports.
 
     `FabioLoadBalancer()`, `FabioLoadBalancer(address, http_proxy_port=9999, tcp_proxy_port=7000)`, both ports also by
-    position, or the older `FabioLoadBalancer(address, port)`, where `port` is the TCP proxy's."""
+    position, or the older `FabioLoadBalancer(address, port)`, where `port` is the TCP proxy's. `legacy_rpc_port`: the TCP
+    listener for containers of Clipper's RPC version 3, where the cluster serves them."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class FabioLoadBalancer(LoadBalancer):
         http_proxy_port: int | None = None,
         tcp_proxy_port: int | None = None,
         admin_port: int = ADMIN_PORT,
+        legacy_rpc_port: int = LEGACY_PORT,
     ) -> None:
         if not address or "://" in address or "/" in address:
             raise InvalidSetting(f"address is {address!r}; expected a host name or IP address without scheme and port.")
@@ -76,6 +79,7 @@ class FabioLoadBalancer(LoadBalancer):
         self.http_proxy_port = _one_port("http_proxy_port", http, default=HTTP_PORT)
         self.tcp_proxy_port = _one_port("tcp_proxy_port", tcp, default=TCP_PORT)
         self.admin_port = _one_port("admin_port", [admin_port], default=ADMIN_PORT)
+        self.legacy_rpc_port = _one_port("legacy_rpc_port", [legacy_rpc_port], default=LEGACY_PORT)
 
     @property
     def port(self) -> int:
@@ -85,7 +89,11 @@ class FabioLoadBalancer(LoadBalancer):
     def at(self, host: str) -> FabioLoadBalancer:
         """Return the same at another address."""
         return FabioLoadBalancer(
-            host, http_proxy_port=self.http_proxy_port, tcp_proxy_port=self.tcp_proxy_port, admin_port=self.admin_port
+            host,
+            http_proxy_port=self.http_proxy_port,
+            tcp_proxy_port=self.tcp_proxy_port,
+            admin_port=self.admin_port,
+            legacy_rpc_port=self.legacy_rpc_port,
         )
 
     def http(self) -> str:
@@ -94,7 +102,11 @@ class FabioLoadBalancer(LoadBalancer):
 
     def tcp(self) -> str:
         """Return "host:port" of the TCP proxy."""
-        return f"{self._host}:{self.tcp_proxy_port}"
+        return self.listener(self.tcp_proxy_port)
+
+    def listener(self, port: int) -> str:
+        """Return "host:port" of a listener of Fabio's."""
+        return f"{self._host}:{port}"
 
     @property
     def _host(self) -> str:
@@ -108,15 +120,26 @@ class FabioLoadBalancer(LoadBalancer):
     def check_tcp(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
         """See that the TCP port listens. Without a route Fabio accepts and closes, which is well here.
         Raises: FabioUnreachable."""
+        self._check_listens(self.tcp_proxy_port, within_s, needed_by="Model containers", else_="give tcp_proxy_port=")
+
+    def check_legacy(self, port: int, *, within_s: float = ANSWER_WITHIN_S) -> None:
+        """See that `port`, the TCP listener for RPC version 3, listens. Raises: FabioUnreachable."""
+        self._check_listens(
+            port,
+            within_s,
+            needed_by="Containers of Clipper's RPC version 3",
+            else_="name another: legacy_rpc_port= (--legacy-rpc-port)",
+        )
+
+    def _check_listens(self, port: int, within_s: float, *, needed_by: str, else_: str) -> None:
         try:
-            with socket.create_connection((self.address, self.tcp_proxy_port), timeout=within_s):
+            with socket.create_connection((self.address, port), timeout=within_s):
                 return
         except OSError as exc:
             raise FabioUnreachable(
-                f"Fabio's TCP proxy at {self.tcp()} does not listen: {shortly(exc)}. Model containers reach the query"
+                f"Fabio's TCP proxy at {self.listener(port)} does not listen: {shortly(exc)}. {needed_by} reach the query"
                 " frontends through it.",
-                hint=self._forwarding(exc)
-                or f"Add `,:{self.tcp_proxy_port};proto=tcp` to Fabio's -proxy.addr, or give tcp_proxy_port=.",
+                hint=self._forwarding(exc) or f"Add `,:{port};proto=tcp` to Fabio's -proxy.addr, or {else_}.",
             ) from exc
 
     def check_http(self, *, within_s: float = ANSWER_WITHIN_S) -> None:

@@ -7,7 +7,7 @@ twice changes nothing, and a cluster that was stopped comes back with its secret
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import zmq
@@ -19,8 +19,9 @@ from clipper_nomad.cluster.jobs.task_files import (
     REGISTRY_PASSWORD,
     STORE_PASSWORD,
 )
-from clipper_nomad.cluster.names import ClusterNames, variable_path
+from clipper_nomad.cluster.names import ClusterNames, job_of, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
+from clipper_nomad.cluster.ownership import DEFAULT_NAMESPACE, JobStub, Ownership, judge
 from clipper_nomad.errors import NomadConflict
 
 _TRIES = 5  # somebody else may bring the same cluster up at the same time
@@ -77,15 +78,35 @@ class SecretKeeper:
             return None
         return ClusterSecrets(items[ADMIN_TOKEN], _public_of(items[CURVE_SECRET]))
 
-    def ensure_of_model(self, job: str, *, has_key: bool) -> str:
-        """Make what a model version's job lacks of its secrets, and return its public key, "" without one."""
-        if self._of_registry:
-            self._put(job, self._of_registry)
-        return _public_of(self._settled(job, CURVE_SECRET, _new_secret_key)) if has_key else ""
+    def ensure_of_model(self, job: JobStub, *, has_key: bool) -> str:
+        """Make what a model version's job lacks of its secrets, and return its public key, "" without one.
+
+        Whose they are stands beside them, as in the job's meta: they may outlive it."""
+        makes = {CURVE_SECRET: _new_secret_key} if has_key else {}
+        items = self._put(job.id, {**self._of_registry, **job.meta}, make=makes)
+        return _public_of(items[CURVE_SECRET]) if has_key else ""
 
     def keep_bundle_token(self, job: str, token: str) -> None:
         """Let the replicas of a model version have what opens their bundle."""
         self._put(job, {BUNDLE_TOKEN: token})
+
+    def models(self) -> list[str]:
+        """Return the jobs of model versions of this cluster that have secrets, whether they run or not."""
+        namespace = self._nomad.endpoint.namespace or DEFAULT_NAMESPACE
+        found = []
+        for path in self._nomad.variable_paths(variable_path(f"{self._names.prefix}-")):
+            variable = self._nomad.variable(path)
+            stub = JobStub(id=job_of(path), namespace=namespace, meta=variable.items if variable is not None else {})
+            if stub.model is not None and judge(stub, self._names, namespace=namespace).ownership is Ownership.OURS:
+                found.append(stub.id)
+        return found
+
+    def paths(self, jobs: Iterable[JobStub]) -> list[str]:
+        """Return the paths of the Variables of the cluster: of these jobs of its own, and what removed ones left."""
+        names = self._names
+        owners = [names.redis_job, names.admin_job, names.frontend_job, *self.models(), *(job.id for job in jobs)]
+        paths = map(variable_path, dict.fromkeys(owners))
+        return [path for path in paths if self._nomad.variable(path) is not None]
 
     def forget_model_key(self, job: str) -> None:
         """Delete a model version's secrets; what is not there is no error."""

@@ -253,7 +253,8 @@ class ClipperConnection(ReplicaCalls):
         """Start a version; when this returns, it has answered through every query frontend and is current.
 
         `sample`: one input to try it on; without it ten values are made up, which a model may refuse. `timeout_s`: how
-        long it may take. `job_options`: what its replicas get of Nomad (cpu, memory, GPUs, …), also when it is scaled.
+        long it may take. `job_options`: what its replicas get of Nomad (cpu, memory, GPUs, …), also when it is scaled;
+        JobOptions(rpc_version=3) for an image of Clipper's own, where the cluster serves that version.
         Raises: InvalidName, InvalidSpec; AdminRefused: it is registered already; DeployFailed: it does not serve,
         nothing of it is left, and the version that served before still does.
         """

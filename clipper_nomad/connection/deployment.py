@@ -150,6 +150,7 @@ class Rollout:
             retry=plan.retry,
             sample=sample if sample is not None and len(sample) <= MAX_SAMPLE_BYTES else None,
             public_key=self.manager.make_channel_key(plan.name, plan.version),
+            legacy=plan.job_options is not None and plan.job_options.is_legacy,
             staged=True,
         )
         try:

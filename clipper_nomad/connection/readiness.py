@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipper_nomad.admin.client import Frontends, Probe
-from clipper_nomad.protocol.links import MOST_LINKS
+from clipper_nomad.protocol.links import wanted_links
 
 # A frontend that has just heard of the version, that is full, or that died may do better next time.
 PASSING_TROUBLES = frozenset({"no_replica", "unknown_version", "unreachable", "busy"})
@@ -44,14 +44,14 @@ class Broken:
 def missing(frontends: Frontends, uid: str, wanted: int) -> str | None:
     """Return what keeps the version from serving everywhere, in words; None: nothing.
 
-    Every frontend must have a link to all of its replicas; with more frontends than a replica has links, to one of them,
-    or to a frontend that has.
+    Every frontend must have a link to all of its replicas; with more frontends than a replica has links, as one of RPC
+    version 3 has one, to one of them, or to a frontend that has.
     """
     if not frontends.live:
         return "no query frontend runs"
     if len(frontends.reports) < frontends.live:
         return f"{len(frontends.reports)} of {frontends.live} query frontends answer"
-    has_all_links = frontends.live <= MOST_LINKS
+    has_all_links = _has_all_links(uid, frontends.live, frontends.reports)
     for report in frontends.reports:
         if report.get("draining"):
             continue  # it takes no new queries
@@ -74,9 +74,16 @@ def missing(frontends: Frontends, uid: str, wanted: int) -> str | None:
 
 def ready_replicas(uid: str, frontends: int, reports: Iterable[Mapping[str, Any]]) -> int:
     """Return how many replicas of a version are ready for every frontend that shall have a link to them."""
-    if frontends <= MOST_LINKS:
+    reports = tuple(reports)
+    if _has_all_links(uid, frontends, reports):
         return min((row["ready"] for report in reports for row in report["versions"] if row["uid"] == uid), default=0)
     return len(linked_replicas(uid, reports))
+
+
+def _has_all_links(uid: str, frontends: int, reports: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether each replica of the version has a link to each of so many frontends."""
+    rows = (row for report in reports for row in report["versions"] if row["uid"] == uid)
+    return wanted_links(frontends, is_legacy=any(row.get("legacy") for row in rows)) == frontends
 
 
 def linked_replicas(uid: str, reports: Iterable[Mapping[str, Any]]) -> Counter[str]:

@@ -64,7 +64,7 @@ class DockerImages:
                         tail.append(line)
                         said(line)
                 if "error" in event:
-                    raise ImageError(_build_failure(reference, base, event, tail))
+                    raise ImageError(_build_failure(reference, base, event, tail), hint=_build_hint(base, event))
             return str(self._client.images.get(str(reference)).id)
 
     def push(self, reference: Reference, *, said: Said = lambda _: None) -> Reference:
@@ -87,7 +87,12 @@ class DockerImages:
         if reference.digest:
             return reference
         with failures(f"asking the registry for {reference}", hint_of=lambda said: _push_hint(said, reference)):
-            data = self._client.images.get_registry_data(str(reference))
+            try:
+                data = self._client.images.get_registry_data(str(reference))
+            except APIError as exc:
+                if isinstance(exc, NotFound) or _says_missing(str(exc.explanation or exc)):
+                    raise missing_from_registry(reference) from exc
+                raise
         return Reference(reference.repository, reference.tag, str(data.id))
 
     def tag(self, image_id: str, reference: Reference) -> None:
@@ -121,11 +126,37 @@ class DockerImages:
                 return
 
 
+_MISSING = ("tag does not exist", "manifest unknown", "name unknown")
+
+
 def _checked(events: Iterable[Event], reference: Reference) -> Iterator[Event]:
     for event in events:
         if "error" in event:
             raise ImageError(f"pushing {reference}: {event['error']}", hint=_push_hint(str(event["error"]), reference))
         yield event
+
+
+def missing_from_registry(reference: Reference) -> ImageError:
+    """Return what is said where a registry has no image of this name."""
+    host, _, path = reference.repository.partition("/")
+    registry = "/".join(filter(None, [host, path.rpartition("/")[0]]))
+    error = ImageError(
+        f"The registry {host} has no image {reference}.",
+        hint=f"Build and push it: clipper-nomad images push --registry {registry}. If it is there under another name,"
+        " correct the registry (--registry, CLIPPER_REGISTRY) or the reference.",
+    )
+    error.is_missing = True
+    return error
+
+
+def _says_missing(text: str) -> bool:
+    return any(words in text.lower() for words in _MISSING)
+
+
+def _build_hint(base: str, event: Event) -> str | None:
+    if _says_missing(str(event["error"])):
+        return f"Is there an image {base}? Name another to build on: --base-image (base_image=)."
+    return None
 
 
 def _push_hint(error: str, reference: Reference) -> str:
@@ -137,7 +168,7 @@ def _push_hint(error: str, reference: Reference) -> str:
         return f"See whether {registry} is the registry's address and can be reached from the Docker host."
     if "http response to https client" in text:
         return f"{registry} speaks plain HTTP: name it in insecure-registries of Docker's daemon.json, or give it TLS."
-    if "tag does not exist" in text or "manifest unknown" in text:
+    if _says_missing(text):
         return "Build it first (clipper-nomad images build), and push it (clipper-nomad images push)."
     return "Docker's own log may say more."
 

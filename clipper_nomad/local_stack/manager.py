@@ -253,6 +253,11 @@ class LocalContainerManager:
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse variables that replicas are given by this stack itself. Raises: ClipperException."""
+        if options.is_legacy:
+            raise ClipperException(
+                f"Model {name}:{version}: local mode starts no containers of RPC version 3.",
+                hint="Register it (register_model), and start its container yourself: it dials get_rpc_addr().",
+            )
         ours = sorted(REPLICA_ENV.intersection(options.env))
         if ours:
             raise ClipperException(

@@ -80,6 +80,7 @@ def _version(dispatch: VersionDispatch) -> dict[str, Any]:
         "model": record.name,
         "version": record.version,
         "uid": record.uid,
+        "legacy": record.legacy,
         "queued": dispatch.queue.count,
         "ready": len(dispatch.replicas.ready),
         "via_peers": dispatch.relays.ready,

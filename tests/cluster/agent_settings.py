@@ -104,11 +104,12 @@ plugin "docker" {{
 
 
 def fabio_options(rig: Rig) -> list[str]:
-    """Of a Fabio with one HTTP and one TCP listener."""
+    """Of a Fabio with an HTTP listener and two TCP listeners: of the model channel, and of Clipper's RPC version 3."""
     token = [] if rig.guard is None else ["-registry.consul.token", rig.guard.consul_token]
+    tcp = [f"127.0.0.1:{port};proto=tcp" for port in (rig.fabio_tcp_port, rig.fabio_legacy_port)]
     return [
         *token,
-        *("-proxy.addr", f"127.0.0.1:{rig.fabio_http_port},127.0.0.1:{rig.fabio_tcp_port};proto=tcp"),
+        *("-proxy.addr", ",".join([f"127.0.0.1:{rig.fabio_http_port}", *tcp])),
         *("-proxy.strategy", "rr"),
         *("-proxy.noroutestatus", "503"),
         *("-ui.addr", f"127.0.0.1:{rig.fabio_admin_port}"),

@@ -11,8 +11,9 @@ import docker
 import pytest
 import requests
 
-from clipper_nomad import ClipperConnection, ConsulDNS, FabioLoadBalancer, NomadContainerManager
+from clipper_nomad import ClipperConnection, ConsulDNS, NomadContainerManager
 from clipper_nomad.cluster.rollout.events import RolloutEvent
+from clipper_nomad.cluster.routes import LoadBalancer
 from clipper_nomad.deployers import python as python_deployer
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.parts import redis_image
@@ -88,12 +89,13 @@ def a_manager(
     images: ImageSet,
     *,
     progress: Callable[[RolloutEvent], None],
+    load_balancer: LoadBalancer | None = None,
     **more: Any,  # Any: as the manager has it
 ) -> NomadContainerManager:
     return NomadContainerManager(
         rig.nomad_url,
         ConsulDNS("127.0.0.1", rig.consul_dns_port),
-        FabioLoadBalancer("127.0.0.1", rig.fabio_http_port, rig.fabio_tcp_port, admin_port=rig.fabio_admin_port),
+        load_balancer or rig.fabio(),
         consul_address=rig.consul_url,
         redis_image=redis_image(daemon),
         images=images,

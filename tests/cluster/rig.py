@@ -47,6 +47,7 @@ class Rig:
     consul_dns_port: int
     fabio_http_port: int
     fabio_tcp_port: int
+    fabio_legacy_port: int
     fabio_admin_port: int
     has_docker: bool
     registry: Registry | None
@@ -93,6 +94,7 @@ class Rig:
             http_proxy_port=self.fabio_http_port,
             tcp_proxy_port=self.fabio_tcp_port,
             admin_port=self.fabio_admin_port,
+            legacy_rpc_port=self.fabio_legacy_port,
         )
 
     def shell(self) -> dict[str, str]:
@@ -137,7 +139,7 @@ def docker_answers() -> bool:
 @contextmanager
 def running_rig(folder: Path, *, guarded: bool = False) -> Iterator[Rig]:
     """Start everything, each waited for with a deadline, and end everything again. `guarded`: with ACLs and TLS."""
-    ports = free_ports(13)
+    ports = free_ports(14)
     with ExitStack() as stack:
         rig = Rig(
             folder=folder,
@@ -146,6 +148,7 @@ def running_rig(folder: Path, *, guarded: bool = False) -> Iterator[Rig]:
             consul_dns_port=ports[2],
             fabio_http_port=ports[3],
             fabio_tcp_port=ports[4],
+            fabio_legacy_port=ports[13],
             fabio_admin_port=ports[5],
             has_docker=docker_answers(),
             registry=None if missing_for_registry() else stack.enter_context(running_registry(folder)),

@@ -151,7 +151,7 @@ CASES = {
     "image not in the registry": Case(
         registry="address",
         manager=WhoseImageVanishes,
-        says=" has no such digest",
+        says="has no such image: it does not know this digest",
         hint="Push the image",
     ),
     "wrong password of the clients": Case(

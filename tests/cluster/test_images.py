@@ -142,3 +142,18 @@ def test_without_a_registry_a_model_s_tag_holds_its_image_s_id(daemon: docker.Do
     assert first.tag.startswith("1-")
     assert first.tag != second.tag  # a tag that moved would change the first
     assert daemon.images.get(str(first)).id != daemon.images.get(str(second)).id
+
+
+def test_an_image_that_a_registry_does_not_have_is_said_to_be_missing_there(
+    daemon: docker.DockerClient, registry: Registry
+) -> None:
+    """One whose repository it does not know, and one whose tag it does not know."""
+    nowhere = parse(f"{registry.address}/nowhere/model:1")
+    for reference in (nowhere, parse(f"{registry.address}/clipper-nomad-admin:never")):
+        with pytest.raises(ImageError) as missing:
+            DockerImages().resolved(reference)
+
+        assert missing.value.is_missing
+        assert missing.value.msg == f"The registry {registry.address} has no image {reference}."
+        assert "clipper-nomad images push --registry" in (missing.value.hint or "")
+    assert daemon.ping()

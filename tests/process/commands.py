@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.process.local_stack_rig import Home
 
-COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
+COMMAND = (sys.executable, "-m", "clipper_nomad")
 WITHIN_S = 60.0
 
 

@@ -125,6 +125,9 @@ CASES: dict[str, JobSpec] = {
         placement=ELSEWHERE,
         env={"CLIPPER_ACCESS_LOG": "sample:100"},
     ),
+    "query-frontend/legacy-rpc": FrontendJob(
+        cluster=DEFAULT, toolkit=TOOLKIT, image=image("query-frontend"), has_legacy_rpc=True, legacy_port=7005
+    ),
     "query-frontend/without-fabio": FrontendJob(
         cluster=DEFAULT,
         toolkit=TOOLKIT,
@@ -144,6 +147,10 @@ CASES: dict[str, JobSpec] = {
         ),
         entry=EntryByService(service="fabio", port=7000),
     ),
+    "model/legacy": replace(
+        PLAIN_MODEL, is_legacy=True, uid="", entry=EntryByService(service="fabio", port=7001), replicas=2
+    ),
+    "model/legacy-by-address": replace(PLAIN_MODEL, is_legacy=True, entry=EntryByAddress(host="10.0.0.9", port=7001)),
     "model/gpu": replace(
         PLAIN_MODEL,
         program=PRIVATE,

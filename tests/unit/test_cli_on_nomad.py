@@ -11,7 +11,8 @@ from clipper_nomad.cli.on_nomad.state import Addresses, JobState, nomad_document
 from clipper_nomad.cli.on_nomad.task_logs import added, last_lines
 from clipper_nomad.cli.output import Output
 from clipper_nomad.cli.overview import Served
-from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc, legacy_rpc_of
+from clipper_nomad.cluster.names import ClusterNames, rpc_tag
 from clipper_nomad.container_manager import Failure
 
 NAMES = ClusterNames("b")
@@ -139,7 +140,20 @@ def test_a_cluster_without_fabio_is_read_so() -> None:
 
     settings = read_settings(job, NAMES)
 
-    assert (settings.tcp_port, settings.encrypted) == (None, True)
+    assert (settings.tcp_port, settings.encrypted, settings.legacy_rpc) == (None, True, None)
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [(["clipper", rpc_tag(7005)], LegacyRpc(port=7005)), (["clipper"], LegacyRpc(port=None))],
+)
+def test_that_a_cluster_serves_rpc_version_3_is_read_from_its_frontends(tags: list[str], found: LegacyRpc) -> None:
+    services = [{"Name": NAMES.rpc_service, "Tags": ["clipper"]}, {"Name": NAMES.legacy_service, "Tags": tags}]
+    job = {"TaskGroups": [{"Tasks": [{"Services": services}]}]}
+
+    assert legacy_rpc_of(job, NAMES) == found
+    assert legacy_rpc_of(job | {"Stop": True}, NAMES) is None
+    assert legacy_rpc_of(None, NAMES) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipper_nomad.cluster.names import ClusterNames, Kind, rpc_tag, variable_path
+from clipper_nomad.cluster.names import ClusterNames, Kind, rpc_tag, tcp_port_of, variable_path
 from clipper_nomad.errors import InvalidName
 from clipper_nomad.protocol.names import MAX_SERVICE_NAME
 
@@ -21,6 +21,7 @@ def test_the_names_are_those_that_clipper_s_container_manager_gave() -> None:
     assert names.frontend_job == "clipper-default-cluster-query-frontend"
     assert names.query_service == "clipper-default-cluster-query-frontend-service"
     assert names.rpc_service == "clipper-default-cluster-query-frontend-rpc"
+    assert names.legacy_service == "clipper-default-cluster-query-frontend-rpc3"
     assert names.model_job("scikit-learn-model", "1") == "clipper-default-cluster-model-scikit-learn-model-1"
 
 
@@ -30,6 +31,8 @@ def test_the_default_cluster_keeps_clipper_s_public_path() -> None:
     assert names.query_tag == "urlprefix-/clipper/ strip=/clipper"
     assert names.admin_tag == "urlprefix-/clipper-admin/ strip=/clipper-admin"
     assert rpc_tag(7000) == "urlprefix-:7000 proto=tcp"
+    assert tcp_port_of(["clipper", rpc_tag(7000)]) == 7000
+    assert tcp_port_of(["clipper", names.query_tag]) is None
 
 
 def test_another_cluster_has_paths_of_its_own() -> None:
@@ -44,7 +47,7 @@ def test_two_clusters_share_no_name_and_no_path(one: str, other: str) -> None:
     def all_of(cluster: str) -> set[str]:
         names = ClusterNames(cluster)
         jobs = {names.redis_job, names.admin_job, names.frontend_job, names.fabio_job}
-        return jobs | {names.query_service, names.rpc_service, names.query_tag, names.admin_tag}
+        return jobs | {*names.routed_services, names.query_tag, names.admin_tag}
 
     assert (one == other) or not all_of(one) & all_of(other)
 
@@ -53,7 +56,7 @@ def test_two_clusters_share_no_name_and_no_path(one: str, other: str) -> None:
 def test_every_service_of_a_cluster_that_passes_fits_into_dns(cluster: str) -> None:
     names = ClusterNames(cluster)
 
-    for service in (names.redis_service, names.admin_service, names.query_service, names.rpc_service):
+    for service in (names.redis_service, *names.routed_services):
         assert len(service) <= MAX_SERVICE_NAME
 
 

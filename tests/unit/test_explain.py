@@ -42,7 +42,8 @@ CAUSES = {
     "exit_127_no_command": "the command 'no-such-binary' is not there: not in the image, or not on the client",
     "failing_health_check": "it runs but did not become healthy within 8s: a check of its services does not pass",
     "image_missing_tag": (
-        "image 127.0.0.1:15000/m/a:missing cannot be pulled: the registry 127.0.0.1:15000 has no such tag"
+        "image 127.0.0.1:15000/m/a:missing cannot be pulled: the registry 127.0.0.1:15000 has no such image: it does not"
+        " know this tag"
     ),
     "image_no_auth": f"{PULL}: the registry wants credentials and got none",
     "image_unreachable_registry": (
@@ -178,7 +179,8 @@ def test_a_missing_digest_is_not_called_a_tag() -> None:
 
     assert failure
     assert failure.lasting
-    assert failure.cause.endswith("the registry r.example has no such digest")
+    assert failure.cause.endswith("the registry r.example has no such image: it does not know this digest")
+    assert "Push the image" in failure.hint
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from clipper_nomad.cli.on_nomad.settings import FabioOfCluster, Settings, StoreE
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
 from clipper_nomad.cluster.jobs.options import META_OPTIONS
 from clipper_nomad.cluster.jobs.requirements import Network, NetworkMode, Placement, Resources
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.part_options import cache_of, wanted_cache
@@ -266,6 +267,7 @@ RUNS = Settings(
     datacenters=("eu-1",),
     node_pool="gpu",
     encrypted=False,
+    legacy_rpc=LegacyRpc(port=7005),
     store=StoreElsewhere(host="10.0.0.7", port=6380, has_password=False),
     redis_image="redis:8",
     redis_volume="disk",
@@ -311,6 +313,16 @@ def no_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLIPPER_REGISTRY", raising=False)
 
 
+def test_the_slo_policy_of_apps_is_a_setting_of_admin() -> None:
+    wanted = changed_options({}, ["admin.slo-policy=default"])
+
+    assert wanted == {"admin": JobOptions(env={"CLIPPER_DEFAULT_SLO_POLICY": "default"})}
+    assert changed_options(wanted, ["admin.slo-policy="]) == {"admin": JobOptions()}
+    for wrong in ("redis.slo-policy=default", "admin.slo-policy.x=late"):
+        with pytest.raises(WrongUsage, match=r"admin\.slo-policy"):
+            changed_options({}, [wrong])
+
+
 def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
     shape, building = kept_as_it_runs(RUNS, Where(), Shape(), Building())
 
@@ -329,17 +341,20 @@ def test_what_up_leaves_out_is_as_the_cluster_runs() -> None:
         redis_port=6380,
         encryption=False,
         cache=1.5,
+        legacy_rpc=True,
+        legacy_rpc_port=7005,
     )
     assert building.registry == "r.example/team"
 
 
 def test_what_up_says_goes_before_what_runs() -> None:
-    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True, cache=0.0)
+    said = Shape(no_fabio=True, datacenter=["eu-2"], redis_host="10.0.0.8", encryption=True, cache=0.0, legacy_rpc=False)
 
     shape, building = kept_as_it_runs(RUNS, Where(), said, Building(registry="other"))
 
     assert (shape.no_fabio, shape.with_fabio, shape.datacenter, shape.encryption) == (True, None, ["eu-2"], True)
     assert (shape.redis_host, shape.redis_port, shape.cache) == ("10.0.0.8", None, 0.0)
+    assert shape.legacy_rpc is False
     assert building.registry == "other"
 
 

@@ -136,6 +136,25 @@ def seconds(text: str) -> float:
     return int(found[1]) * SECONDS[found[2]]
 
 
+def is_legacy(case: str) -> bool:
+    """Whether it is an image of Clipper's own: it has no check of ours, and does not look again where to dial."""
+    spec = CASES[case]
+    return isinstance(spec, ModelJob) and spec.is_legacy
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_container_of_rpc_version_3_gets_clipper_s_variables_and_no_key(case: str) -> None:
+    if not is_legacy(case):
+        return
+    _, _, task = parsed(CASES[case])
+    env = task.one("env").attributes
+    data = "".join(file.attributes["data"] for file in task.all("template"))
+
+    dialled = {"CLIPPER_IP", "CLIPPER_PORT"}
+    assert set(env) - dialled == {"CLIPPER_MODEL_NAME", "CLIPPER_MODEL_VERSION", "CLIPPER_INPUT_TYPE"}
+    assert (dialled <= set(env)) != all(f"{name}=" in data for name in dialled)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_times_are_such_that_nomad_takes_them_and_nothing_waits_in_vain(case: str) -> None:
     _, group, task = parsed(CASES[case])
@@ -148,7 +167,7 @@ def test_times_are_such_that_nomad_takes_them_and_nothing_waits_in_vain(case: st
     assert [each.attributes["delay"] for each in group.all("reschedule")] in ([], ["5s"])
     services = [*group.all("service"), *task.all("service")]
     checks = [check.attributes for service in services for check in service.all("check")]
-    assert checks
+    assert checks or is_legacy(case)
     assert all(seconds(check["timeout"]) <= seconds(check["interval"]) <= 2 for check in checks)
 
 
@@ -158,7 +177,7 @@ def test_every_service_has_a_check_and_only_frontends_have_canaries(case: str) -
     services = [*group.all("service"), *task.all("service")]
 
     assert services
-    assert all(service.all("check") for service in services)
+    assert all(service.all("check") for service in services) != is_legacy(case)
     is_frontend = isinstance(CASES[case], FrontendJob)
     assert ("canary" in group.one("update").attributes) == is_frontend
     for service in services:
@@ -190,7 +209,7 @@ def test_no_jobspec_has_a_secret_or_the_address_of_one_of_our_services(case: str
     assert not {"CLIPPER_STORE_URL", "CLIPPER_TOKEN", "CLIPPER_RPC_ADDRESSES"} & set(env)
     for destination, file in files.items():
         assert ("nomadVar" not in file["data"]) or destination.startswith("secrets/")
-        assert file["change_mode"] == "noop"
+        assert file["change_mode"] == ("restart" if is_legacy(case) else "noop")
     for variable, path in env.items():
         if variable.endswith("_FILE") and variable != "CLIPPER_READY_FILE":
             assert path.removeprefix("/") in files

@@ -8,8 +8,8 @@ import pytest
 
 from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.manager import NomadContainerManager
-from clipper_nomad.cluster.routes import FabioLoadBalancer
-from clipper_nomad.errors import ClipperException, InvalidSetting
+from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
+from clipper_nomad.errors import InvalidSetting
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,13 @@ def test_a_fabio_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
         FabioLoadBalancer(**wrong)  # type: ignore[arg-type]  # that is the test
 
 
-def test_where_containers_of_rpc_version_3_dial_is_nowhere_and_the_error_says_what_to_do() -> None:
-    manager = NomadContainerManager("127.0.0.1", cluster_name="team-a")
+def test_a_load_balancer_that_is_no_fabio_has_no_port_for_rpc_version_3() -> None:
+    class Other(LoadBalancer):
+        def http(self) -> str:
+            return "10.0.0.9:80"
 
-    with pytest.raises(ClipperException, match="'team-a' do not serve Clipper's RPC version 3") as refused:
-        manager.get_rpc_addr()
+        def tcp(self) -> str:
+            return "10.0.0.9:7000"
 
-    assert "local stack" in str(refused.value.hint)
+    with pytest.raises(InvalidSetting, match="legacy_rpc=True wants a FabioLoadBalancer"):
+        NomadContainerManager("127.0.0.1", load_balancer=Other(), legacy_rpc=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clipper_nomad.admin.client import Frontends, Probe
-from clipper_nomad.connection.readiness import Again, Answered, Broken, judge, missing
+from clipper_nomad.connection.readiness import Again, Answered, Broken, judge, missing, ready_replicas
 
 
 def report(name: str, **ready: int) -> dict[str, Any]:
@@ -92,3 +92,23 @@ def test_a_function_that_raises_on_a_made_up_input_passes_with_a_warning() -> No
 
 def test_no_frontend_is_no_answer() -> None:
     assert judge([], is_made_up=True) == Again(reason="no query frontend runs")
+
+
+def of_rpc_3(name: str, *replicas: str, via_peers: int = 0) -> dict[str, Any]:
+    found = linked(name, *replicas, via_peers=via_peers)
+    found["versions"][0]["legacy"] = True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reports", "lack"),
+    [
+        ([of_rpc_3("f1", "rpc3-f1-1", "rpc3-f1-2"), of_rpc_3("f2", via_peers=2)], None),
+        ([of_rpc_3("f1", "rpc3-f1-1"), of_rpc_3("f2", "rpc3-f2-1")], None),
+        ([of_rpc_3("f1", "rpc3-f1-1"), of_rpc_3("f2", via_peers=1)], "1 of 2 replicas are ready"),
+        ([of_rpc_3("f1", "a", "b"), of_rpc_3("f2")], "query frontend f2 reaches no replica, nor a frontend that does"),
+    ],
+)
+def test_a_container_of_rpc_version_3_has_one_link(reports: list[dict[str, Any]], lack: str | None) -> None:
+    assert missing(Frontends(live=2, reports=tuple(reports)), "u", 2) == lack
+    assert ready_replicas("u", 2, reports) == (1 if lack and "1 of 2" in lack else 2)

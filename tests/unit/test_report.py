@@ -66,9 +66,8 @@ def test_replicas_versions_and_apps_are_listed() -> None:
     assert (waiting["version"], waiting["state"], waiting["id"]) == ("9", "waiting", -1)
     assert said["versions"] == [
         {
-            "model": "identity", "version": "1", "uid": "uid-1", "queued": 0, "ready": 1, "via_peers": 0,
-            "relayed": 0, "last_error": None, "batch_limit": 2, "cache_hits": 0,
-            "cache_lookups": 0,
+            "model": "identity", "version": "1", "uid": "uid-1", "legacy": False, "queued": 0, "ready": 1, "via_peers": 0,
+            "relayed": 0, "last_error": None, "batch_limit": 2, "cache_hits": 0, "cache_lookups": 0,
         }
     ]  # fmt: skip
     (app,) = said["apps"]

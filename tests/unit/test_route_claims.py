@@ -49,6 +49,23 @@ def test_a_tcp_port_of_another_cluster_is_refused_with_the_way_out() -> None:
     assert "another name" not in error.value.hint
 
 
+def test_a_port_of_rpc_version_3_that_another_cluster_holds_is_refused_with_the_way_out() -> None:
+    with pytest.raises(NotOurs) as error:
+        refuse_clashes(B, services_of(DEFAULT, tcp_port=7001), tcp_port=7000, legacy_port=7001)
+
+    assert ":7001 is needed by 'clipper-b-query-frontend-rpc3'" in error.value.msg
+    assert error.value.hint is not None
+    assert "legacy_rpc_port=7002" in error.value.hint
+    assert "tcp_proxy_port" not in error.value.hint
+
+
+def test_a_cluster_that_serves_rpc_version_3_does_not_stand_in_its_own_way() -> None:
+    services = services_of(B, tcp_port=7000) | {B.legacy_service: [rpc_tag(7001)]}
+
+    refuse_clashes(B, services, tcp_port=7000, legacy_port=7001)
+    refuse_clashes(B, services, tcp_port=7000)
+
+
 @pytest.mark.parametrize(
     ("tag", "effect"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,6 +12,8 @@ from clipper_nomad.cluster.jobs.checks import MAX_TEXT
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import Constraint, Gpus, HostVolume, Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
+    SLO_POLICIES,
+    SLO_POLICY,
     BundleKeeping,
     EntryByAddress,
     EntryByService,
@@ -24,10 +26,17 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.errors import InvalidName, InvalidSpec
+from clipper_nomad.state.records import SloPolicy
 from tests.unit.jobspec_cases import CASES, PLAIN_MODEL, image
 
 FRONTEND = CASES["query-frontend/default"]
 FABIO = CASES["fabio/default"]
+
+
+def test_an_slo_policy_of_admin_is_one_that_it_knows() -> None:
+    assert get_args(SloPolicy) == SLO_POLICIES
+    with pytest.raises(InvalidSpec, match="'never'; expected one of late, default, error"):
+        replace(CASES["admin/default"], env={SLO_POLICY: "never"})
 
 
 def test_all_that_is_wrong_is_said_at_once_and_for_which_job() -> None:
@@ -52,6 +61,10 @@ def test_all_that_is_wrong_is_said_at_once_and_for_which_job() -> None:
         ({"replicas": 9, "max_replicas": 8}, "replicas: 9; expected an integer of at least 0 and at most 8"),
         ({"uid": "a b"}, "uid: 'a b'"),
         ({"rpc_mode": "fast"}, "rpc_mode: 'fast'; expected one of auto, direct, proxy"),
+        (
+            {"is_legacy": True, "curve_server_key": "x" * 40},
+            "curve_server_key: it is given; RPC version 3 knows no encryption",
+        ),
         ({"curve_server_key": "short"}, "curve_server_key: 'short'; expected a public key: 40 characters of Z85"),
         ({"program": "image:1"}, "program: 'image:1'; expected Image or StoredBundle"),
         ({"entry": "fabio:7000"}, "entry: 'fabio:7000'; expected EntryByAddress or EntryByService"),
@@ -127,6 +140,11 @@ def test_a_part_that_is_wrong_is_refused_when_it_is_made(make: Callable[[], obje
         ({"tcp_port": 70_000}, "tcp_port: 70000"),
         ({"cache_bytes": -1}, "cache_bytes: -1; expected an integer of at least 0"),
         ({"cache_bytes": 1024**3}, "cache_bytes: 1073741824; expected at most half of memory_mb, which is 256"),
+        ({"legacy_port": 0}, "legacy_port: 0"),
+        (
+            {"has_legacy_rpc": True, "tcp_port": 7001, "legacy_port": 7001},
+            "legacy_port: 7001; the model channel has it, and both cannot share a port",
+        ),
         ({"store": "redis://x"}, "store: 'redis://x'; expected StoreOfCluster or ExternalStore"),
     ],
 )

@@ -150,6 +150,9 @@ def _say(
         "runs", f"{', '.join(_without(became, 'frontend'))}, {frontends} query frontend{'' if frontends == 1 else 's'}"
     )
     output.detail("admin", f"http://{admin}")
+    rpc_addr = manager.get_rpc_addr() if manager.blueprint.legacy_rpc else None
+    if rpc_addr is not None:
+        output.detail("rpc 3", f"containers of Clipper's dial {rpc_addr}; whoever reaches it may, and nothing is encrypted")
     output.detail("token", "travels in clear: this is HTTP without TLS. Let only those near who may read it", "yellow")
     output.next_step(
         command("deploy model.py:predict --name digits --sample '[1.5]'", where),
@@ -164,6 +167,7 @@ def _say(
             "query_url": url.partition(manager.names.query_path)[0],
             "predict_url": url,
             "admin_url": f"http://{admin}",
+            "rpc_addr": rpc_addr,
             "frontends": frontends,
             "data": manager.nomad.endpoint.url,
             "took_s": round(took_s, 3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -52,7 +52,13 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
     yield _dns(named.address if isinstance(named, FabioLoadBalancer) and named.is_named_by_consul else "")
     balancer = manager.addresses.balancer()
     if isinstance(balancer, FabioLoadBalancer):
-        yield from _own_fabio(manager, balancer) if shape.with_fabio and nomad_answers else _fabio(balancer)
+        legacy_port = _legacy_port(manager)
+        looks = (
+            _own_fabio(manager, balancer, legacy_port)
+            if shape.with_fabio and nomad_answers
+            else _fabio(balancer, legacy_port)
+        )
+        yield from looks
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
 
 
@@ -112,9 +118,9 @@ def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
     yield verdicts.consul_verdict(manager.consul.endpoint.url, version=version, leader=leader)
     if isinstance(manager.load_balancer, FabioLoadBalancer):
         names = manager.names
-        ours = (names.query_service, names.admin_service, names.rpc_service)
-        wanted = wanted_claims(names, tcp_port=manager.load_balancer.tcp_proxy_port)
-        yield verdicts.routes_verdict(clashes(wanted, services, ours=ours))
+        port = manager.load_balancer.tcp_proxy_port
+        wanted = wanted_claims(names, tcp_port=port, legacy_port=_legacy_port(manager))
+        yield verdicts.routes_verdict(clashes(wanted, services, ours=names.routed_services))
 
 
 def _dns(fabio: str) -> Verdict:
@@ -125,21 +131,24 @@ def _dns(fabio: str) -> Verdict:
     return verdicts.dns_verdict(is_forwarded=bool(found), fabio=fabio)
 
 
-def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer) -> Iterator[Verdict]:
+def _legacy_port(manager: NomadContainerManager) -> int | None:
+    return manager.blueprint.legacy_port if manager.blueprint.legacy_rpc else None
+
+
+def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
     """As `_fabio`, of one that `up` starts, or has started."""
     if manager.names.fabio_job in {job.id for job in manager.find_jobs().ours}:
-        yield from _fabio(balancer)
+        yield from _fabio(balancer, legacy_port)
         return
     try:
-        refuse_second(balancer)
-        yield verdicts.well(
-            "Fabio", f"`up` starts it, with the ports {balancer.http_proxy_port} and {balancer.tcp_proxy_port}"
-        )
+        refuse_second(balancer, legacy_port)
+        ports = f"{balancer.http_proxy_port}" + (f", {legacy_port}" if legacy_port else "")
+        yield verdicts.well("Fabio", f"`up` starts it, with the ports {ports} and {balancer.tcp_proxy_port}")
     except ClipperException as exc:
         yield verdicts.failed("Fabio", exc)
 
 
-def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
+def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
     if balancer.is_named_by_consul:  # it would have been replaced by an address
         yield verdicts.unknown_name_verdict(balancer.address)
         return
@@ -148,12 +157,10 @@ def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
         yield verdicts.well("Fabio", f"HTTP proxy {balancer.http()} answers")
     except ClipperException as exc:
         yield verdicts.failed("Fabio", exc, fix="See that it runs there; --fabio HOST:PORT names another, --no-fabio none.")
-    error = None
-    try:
-        balancer.check_tcp()
-    except ClipperException as exc:
-        error = exc
-    yield verdicts.tcp_listener_verdict(balancer.tcp(), balancer.tcp_proxy_port, error)
+    yield _listener(balancer.check_tcp, balancer.tcp(), balancer.tcp_proxy_port)
+    if legacy_port is not None:
+        where = balancer.listener(legacy_port)
+        yield _listener(lambda: balancer.check_legacy(legacy_port), where, legacy_port, is_legacy=True)
     try:
         balancer.routes(within_s=PAGES_WITHIN_S)
     except ClipperException:
@@ -161,6 +168,14 @@ def _fabio(balancer: FabioLoadBalancer) -> Iterator[Verdict]:
     exposed = verdicts.exposed_fabio_verdict(balancer.address, balancer.admin_port)
     if exposed is not None:
         yield exposed
+
+
+def _listener(check: Callable[[], None], where: str, port: int, *, is_legacy: bool = False) -> Verdict:
+    try:
+        check()
+    except ClipperException as exc:
+        return verdicts.tcp_listener_verdict(where, port, exc, is_legacy=is_legacy)
+    return verdicts.tcp_listener_verdict(where, port, None, is_legacy=is_legacy)
 
 
 def _images(building: Building, *, clients: int) -> Iterator[Verdict]:

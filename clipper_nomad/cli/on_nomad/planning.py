@@ -83,6 +83,7 @@ def show_plan(output: Output, where: Where, shape: Shape, building: Building, fr
         output.line(
             f"  routes on Fabio at {manager.load_balancer.http()}: {names.query_path}/, {names.admin_path}/,"
             f" TCP :{manager.blueprint.tcp_port}"
+            + (f", :{manager.blueprint.legacy_port} (RPC version 3)" if manager.blueprint.legacy_rpc else "")
         )
     output.line("nothing else is touched")
     if plan.has_changes:

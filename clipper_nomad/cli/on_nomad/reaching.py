@@ -25,7 +25,7 @@ from clipper_nomad.cluster.names import ClusterNames, variable_path
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio
 from clipper_nomad.cluster.rollout.events import RolloutEvent
-from clipper_nomad.cluster.routes import ADMIN_PORT, HTTP_PORT, TCP_PORT, FabioLoadBalancer
+from clipper_nomad.cluster.routes import ADMIN_PORT, HTTP_PORT, LEGACY_PORT, TCP_PORT, FabioLoadBalancer
 from clipper_nomad.errors import ClipperException, NomadRefused, NomadUnreachable
 from clipper_nomad.images.image_set import ImageSet
 
@@ -78,6 +78,7 @@ def new_manager(
         namespace=where.namespace,
         consul_address=where.consul,
         encrypted=shape.encryption is not False,
+        legacy_rpc=shape.legacy_rpc is True,
         rpc_mode=rpc_mode,
         placement=Placement(
             datacenters=datacenters, node_pool=shape.node_pool, namespace=where.namespace, region=shape.region
@@ -155,6 +156,8 @@ def kept_as_it_runs(settings: Settings, where: Where, shape: Shape, building: Bu
         datacenter=shape.datacenter or list(settings.datacenters),
         node_pool=shape.node_pool or settings.node_pool,
         encryption=settings.encrypted if shape.encryption is None else shape.encryption,
+        legacy_rpc=settings.legacy_rpc is not None if shape.legacy_rpc is None else shape.legacy_rpc,
+        legacy_rpc_port=shape.legacy_rpc_port or (settings.legacy_rpc.port if settings.legacy_rpc else None),
         redis_image=shape.redis_image or settings.redis_image,
         redis_volume=shape.redis_volume or settings.redis_volume,
         redis_host=shape.redis_host or (store.host if store else None),
@@ -261,6 +264,7 @@ def fabio_of(where: Where, shape: Shape | None = None) -> FabioLoadBalancer:
         http_proxy_port=shape.http_port or port or HTTP_PORT,
         tcp_proxy_port=shape.tcp_port or TCP_PORT,
         admin_port=shape.fabio_admin_port or ADMIN_PORT,
+        legacy_rpc_port=shape.legacy_rpc_port or LEGACY_PORT,
     )
 
 

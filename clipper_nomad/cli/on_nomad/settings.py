@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 
 from clipper_nomad.cluster.jobs.options import META_OPTIONS, JobOptions
-from clipper_nomad.cluster.names import ClusterNames
+from clipper_nomad.cluster.legacy_rpc import LegacyRpc, legacy_rpc_of
+from clipper_nomad.cluster.names import ClusterNames, tcp_port_of
 from clipper_nomad.cluster.part_options import cache_of
 from clipper_nomad.cluster.rollout.parsed_job import Json
 
-PREFIX = "urlprefix-:"
 ENCRYPTED = "CLIPPER_CURVE_SECRET_FILE"
 BUNDLES_FOLDER = "/bundles"
 BUNDLE_CACHE = "CLIPPER_BUNDLE_CACHE_VOLUME"
@@ -53,6 +53,7 @@ class Settings:
     datacenters: tuple[str, ...]
     node_pool: str | None
     encrypted: bool
+    legacy_rpc: LegacyRpc | None = None
     store: StoreElsewhere | None = None
     redis_image: str | None = None
     redis_volume: str | None = None
@@ -69,16 +70,16 @@ def read_settings(
     """Return the settings that the job of the frontends shows, and those of Redis, admin and Fabio, if there are any."""
     task = job["TaskGroups"][0]["Tasks"][0]
     tags = [tag for service in task.get("Services") or () if service["Name"] == names.rpc_service for tag in service["Tags"]]
-    ports = [tag.removeprefix(PREFIX).split()[0] for tag in tags if tag.startswith(PREFIX)]
     asked = JobOptions.from_json((job.get("Meta") or {}).get(META_OPTIONS, ""))
     kept = {} if admin is None else admin["TaskGroups"][0]["Tasks"][0].get("Env") or {}
     whole = redis if redis is not None and (asked.datacenters or asked.node_pool) else job  # not what one part alone got
     return Settings(
-        tcp_port=int(ports[0]) if ports else None,
+        tcp_port=tcp_port_of(tags),
         registry=str(task["Config"]["image"]).rpartition("/")[0],
         datacenters=tuple(whole.get("Datacenters") or ()),
         node_pool=None if whole.get("NodePool") == "default" else whole.get("NodePool"),  # what Nomad fills in
         encrypted=ENCRYPTED in (task.get("Env") or {}),
+        legacy_rpc=legacy_rpc_of(job, names),
         store=_store_of(task),
         redis_image=None if redis is None else str(redis["TaskGroups"][0]["Tasks"][0]["Config"]["image"]),
         redis_volume=None if redis is None else _volume_at(redis["TaskGroups"][0], "/data"),

@@ -244,13 +244,14 @@ def _addresses(manager: NomadContainerManager) -> Addresses:
 def _routes(manager: NomadContainerManager) -> tuple[list[str], list[str]]:
     """Return the routes that the cluster has in Consul, and what is wrong with them."""
     names = manager.names
-    ours = (names.query_service, names.admin_service, names.rpc_service)
     try:
         services = manager.consul.services()
     except ClipperException as exc:
         return [], [exc.msg]
-    held = read_claims({name: services.get(name, ()) for name in ours})
-    return sorted(claim.source for claim in held), [str(each) for each in clashes(held, services, ours=ours)]
+    held = read_claims({name: services.get(name, ()) for name in names.routed_services})
+    return sorted(claim.source for claim in held), [
+        str(each) for each in clashes(held, services, ours=names.routed_services)
+    ]
 
 
 def _parts(state: JobState, names: ClusterNames, labels: Mapping[str, str], now: float) -> Iterable[PartStatus]:

@@ -11,7 +11,6 @@ import typer
 from clipper_nomad.cli.command_line import command
 from clipper_nomad.cli.on_nomad.reaching import new_manager
 from clipper_nomad.cli.options import Building, Shape, Where, WrongUsage
-from clipper_nomad.cluster.names import variable_path
 from clipper_nomad.cluster.ownership import refuse_ambiguous
 from clipper_nomad.cluster.rollout.parsed_job import count_of
 
@@ -28,7 +27,7 @@ def take_down(output: Output, where: Where, *, volumes: bool, yes: bool) -> None
     found = manager.find_jobs()
     refuse_ambiguous(found, manager.names)
     jobs = [job.id for job in found.ours]
-    variables = _variables(manager, jobs) if volumes else []
+    variables = manager.secrets.paths(found.ours) if volumes else []
     began = time.monotonic()
     if jobs or variables:
         _announce(output, where, manager, jobs, variables)
@@ -50,12 +49,6 @@ def take_down(output: Output, where: Where, *, volumes: bool, yes: bool) -> None
     output.document(
         {"cluster": where.cluster, "state": "stopped", "stopped": jobs, "deleted": [*jobs, *variables], "kept": []}
     )
-
-
-def _variables(manager: NomadContainerManager, jobs: list[str]) -> list[str]:
-    names = manager.names
-    owners = dict.fromkeys([names.redis_job, names.admin_job, names.frontend_job, *jobs])
-    return [path for path in map(variable_path, owners) if manager.nomad.variable(path) is not None]
 
 
 def _announce(output: Output, where: Where, manager: NomadContainerManager, jobs: list[str], variables: list[str]) -> None:

@@ -189,20 +189,25 @@ def routes_verdict(clashes: Sequence[RouteClash]) -> Verdict:
         level="problem",
         text=str(clashes[0]) + (f", and {len(clashes) - 1} more" if len(clashes) > 1 else ""),
         why="; ".join(str(each) for each in clashes[1:]),
-        fix="Give this cluster a TCP port of its own (--tcp-port) or another name (--cluster), or remove that tag.",
+        fix="Give this cluster a TCP port of its own (--tcp-port, --legacy-rpc-port) or another name (--cluster), or "
+        "remove that tag.",
     )
 
 
-def tcp_listener_verdict(address: str, port: int, error: ClipperException | None) -> Verdict:
-    """Judge Fabio's TCP listener."""
+def tcp_listener_verdict(address: str, port: int, error: ClipperException | None, *, is_legacy: bool = False) -> Verdict:
+    """Judge a TCP listener of Fabio's: the model channel's, or that of Clipper's RPC version 3."""
     if error is None:
-        return well("Fabio", f"TCP proxy {address} listens")
+        return well("Fabio", f"TCP proxy {address} listens" + (", for RPC version 3" if is_legacy else ""))
+    who = "containers of Clipper's RPC version 3" if is_legacy else "model containers"
+    option, other = (
+        ("--legacy-rpc-port", "without them: --no-legacy-rpc") if is_legacy else ("--tcp-port", "without Fabio: --no-fabio")
+    )
     return Verdict(
         area="Fabio",
         level="problem",
         text=f"no listener for TCP {port} at {address}",
-        why="model containers reach the query frontends through it",
-        fix=f"Add `,:{port};proto=tcp` to Fabio's -proxy.addr, say --tcp-port, or go without Fabio: --no-fabio.",
+        why=f"{who} reach the query frontends through it",
+        fix=f"Add `,:{port};proto=tcp` to Fabio's -proxy.addr, say {option}, or go {other}.",
     )
 
 

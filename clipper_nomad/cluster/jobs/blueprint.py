@@ -25,7 +25,7 @@ from clipper_nomad.cluster.jobs.specs import (
     Store,
     StoreOfCluster,
 )
-from clipper_nomad.cluster.names import ClusterNames, Kind
+from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, ClusterNames, Kind
 from clipper_nomad.errors import InvalidSpec
 
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
@@ -44,6 +44,7 @@ class Blueprint:
     """The choices that all jobs of a cluster share.
 
     `tcp_port`: of Fabio, for the model channel; None: there is no Fabio, so no routes. `entry`: where replicas first dial.
+    `legacy_rpc`: Clipper's RPC version 3 is served too, on Fabio's `legacy_port`.
     `resources`: of each replica; `options`: of each part, laid over what is here. `redis_image`, `redis_storage`: where the
     cluster has a store of its own. `cache_bytes`: of each frontend's prediction cache; None: nothing was said. `login`: for
     the images of its server, of which it must name one.
@@ -62,6 +63,8 @@ class Blueprint:
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     encrypted: bool = True
+    legacy_rpc: bool = False
+    legacy_port: int = DEFAULT_LEGACY_PORT
     bundles: BundleKeeping = field(default_factory=BundleKeeping)
     cache_bytes: int | None = None
     login: RegistryLogin | None = None
@@ -97,6 +100,8 @@ class Blueprint:
                 tcp_port=self.tcp_port,
                 has_curve=self.encrypted,
                 cache_bytes=self.cache_bytes or 0,
+                has_legacy_rpc=self.legacy_rpc,
+                legacy_port=self.legacy_port,
             ),
         ]
         return [redis, *others] if isinstance(self.store, StoreOfCluster) else others
@@ -106,7 +111,7 @@ class Blueprint:
         image: Image,
         *,
         http_port: int,
-        tcp_port: int,
+        tcp_ports: tuple[int, ...],
         admin_port: int,
         **more: Any,  # more fields of FabioJob
     ) -> FabioJob:
@@ -115,7 +120,7 @@ class Blueprint:
             **self._part("fabio"),
             image=image,
             http_port=http_port,
-            tcp_ports=(tcp_port,),
+            tcp_ports=tcp_ports,
             admin_port=admin_port,
             **more,
         )
@@ -133,8 +138,9 @@ class Blueprint:
         options: JobOptions | None = None,
     ) -> ModelJob:
         """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
+        options = options or JobOptions()
         return ModelJob(
-            **self._shared(options or JobOptions(), self.resources),
+            **self._shared(options, self.resources),
             model=name,
             version=version,
             uid=uid,
@@ -143,7 +149,8 @@ class Blueprint:
             replicas=replicas,
             entry=self.entry,
             rpc_mode=self.rpc_mode,
-            curve_server_key=server_key if self.encrypted else None,
+            is_legacy=options.is_legacy,
+            curve_server_key=server_key if self.encrypted and not options.is_legacy else None,
         )
 
     def check_model(self, name: str, version: str, options: JobOptions) -> None:

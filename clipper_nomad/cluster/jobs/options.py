@@ -24,6 +24,7 @@ from clipper_nomad.cluster.jobs.requirements import (
 from clipper_nomad.errors import InvalidSpec
 
 META_OPTIONS = "clipper_options"  # of a part's job
+CLIPPER_RPC_VERSION, OUR_RPC_VERSION = 3, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,8 @@ class JobOptions:
     `cpu_mhz` or `cores` (whole ones, for itself); `memory_mb`, and `memory_max_mb` where Nomad's clients may oversubscribe;
     `gpus`: devices; `datacenters`, `node_pool`: instead of the cluster's; `constraints`: besides the cluster's;
     `network_mode`: host, docker or bridge; `env`: besides what the job sets itself; `volumes`: host volumes of the clients;
-    `driver_options`: docker's own, such as {"shm_size": 1073741824}. Raises: InvalidSpec: with all that is wrong.
+    `driver_options`: docker's own, such as {"shm_size": 1073741824}; `rpc_version`: 3 for an image of Clipper's own, whose
+    containers speak that version. Raises: InvalidSpec: with all that is wrong.
     """
 
     cpu_mhz: int | None = None
@@ -48,6 +50,7 @@ class JobOptions:
     env: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[HostVolume, ...] = ()
     driver_options: Options = field(default_factory=dict)
+    rpc_version: int | None = None
 
     def __post_init__(self) -> None:
         checker = Checker("Job options")
@@ -61,7 +64,14 @@ class JobOptions:
         checker.environment("env", self.env, ours=())
         checker.instances("volumes", self.volumes, HostVolume)
         checker.driver_options("driver_options", self.driver_options, ours=())
+        if self.rpc_version not in (None, CLIPPER_RPC_VERSION, OUR_RPC_VERSION):
+            checker.refuse("rpc_version", f"{self.rpc_version!r}; expected {CLIPPER_RPC_VERSION} or {OUR_RPC_VERSION}")
         checker.check()
+
+    @property
+    def is_legacy(self) -> bool:
+        """Whether replicas are containers of Clipper's RPC version 3."""
+        return self.rpc_version == CLIPPER_RPC_VERSION
 
     def resources(self, usual: Resources) -> Resources:
         """Return `usual` with what these options say of resources. Raises: InvalidSpec: the two do not fit."""
@@ -149,3 +159,5 @@ def problems_of(options: Mapping[str, object], known: tuple[str, ...]) -> Iterat
             yield f"{part!r} is no part; expected one of {', '.join(known)}"
         elif not isinstance(value, JobOptions):
             yield f"{part}: {value!r}; expected JobOptions(…)"
+        elif value.rpc_version is not None:
+            yield f"{part}: rpc_version is of models"

@@ -40,6 +40,7 @@ READY_FILE = f"{LOCAL}/ready"
 BUNDLE = f"{LOCAL}/bundle"
 BUNDLE_CACHE = "/bundle-cache"
 KILL_MARGIN_S = 15  # between the end of a drain and SIGKILL
+LEGACY_KILL_S = 5  # containers of Clipper's do not drain; what they have in hand is sent to others
 Values = dict[str, Any]  # what a template is given: HclValues, and lists of small dataclasses of them
 
 
@@ -126,18 +127,25 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
         comment = "The key that all frontends of the cluster share: a replica cannot know which one it will meet."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))
         env["CLIPPER_CURVE_SECRET_FILE"] = files[-1].path
+    ports = ["http", "rpc", "internal"]
+    if spec.has_legacy_rpc:
+        ports.append("legacy")
+        env["CLIPPER_LEGACY_RPC_ADDRESS"] = AtRunTime(f"tcp://{_listens(spec, 'legacy')}")
     routes = [] if spec.tcp_port is None else [spec.cluster.query_tag]
     rpc_routes = [] if spec.tcp_port is None else [rpc_tag(spec.tcp_port)]
+    legacy_routes = [] if spec.tcp_port is None else [rpc_tag(spec.legacy_port)]
     return "query-frontend.nomad.hcl.j2", {
         "meta": _part_meta(spec, Kind.FRONTEND),
         "description": f"Query frontends of the cluster {spec.cluster.cluster}: they take queries and batch them to models.",
-        **_program(spec, spec.image, ports=["http", "rpc", "internal"], files=files, env=env),
+        **_program(spec, spec.image, ports=ports, files=files, env=env),
         **_volumes(spec.volumes),
         "count": spec.count,
         "query_service": spec.cluster.query_service,
         "query_tags": ["clipper", "query-frontend", *routes],
         "rpc_service": spec.cluster.rpc_service,
         "rpc_tags": ["clipper", "query-frontend", *rpc_routes],
+        "legacy_service": spec.cluster.legacy_service if spec.has_legacy_rpc else None,
+        "legacy_tags": ["clipper", "query-frontend", *legacy_routes],
         "disk_mb": spec.mirror_mb,
         "kill_timeout": f"{spec.drain_s + KILL_MARGIN_S}s",
     }
@@ -145,6 +153,44 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
 
 @_values.register
 def _(spec: ModelJob) -> tuple[str, Values]:
+    image, env, files, volumes = _legacy_program(spec) if spec.is_legacy else _model_program(spec)
+    meta = spec.cluster.model_meta(spec.model, spec.version, uid=spec.uid, toolkit=spec.toolkit)
+    return "model.nomad.hcl.j2", {
+        "meta": _named(meta),
+        "description": f"Replicas of the model {spec.model}, version {spec.version}, of the cluster {spec.cluster.cluster}.",
+        **_program(spec, image, ports=[] if spec.is_legacy else ["metrics"], files=files, env=env),
+        **_volumes(volumes),
+        "count": spec.replicas,
+        "max_replicas": spec.max_replicas,
+        "service": spec.job_id,
+        "tags": ["clipper", "model", *([] if spec.is_legacy else ["metrics"]), spec.model],
+        "is_legacy": spec.is_legacy,
+        "ready_file": READY_FILE,
+        "kill_timeout": f"{LEGACY_KILL_S if spec.is_legacy else spec.drain_s + KILL_MARGIN_S}s",
+    }
+
+
+ModelProgram = tuple[Image, Values, list[TaskFile], tuple[HostVolume, ...]]
+
+
+def _legacy_program(spec: ModelJob) -> ModelProgram:
+    """An image of Clipper's own: it knows the variables of Clipper and no others."""
+    assert isinstance(spec.program, Image)  # noqa: S101  # the spec was checked
+    files: list[TaskFile] = []
+    env: Values = {
+        "CLIPPER_MODEL_NAME": spec.model,
+        "CLIPPER_MODEL_VERSION": spec.version,
+        "CLIPPER_INPUT_TYPE": spec.input_type,
+    }
+    match spec.entry:
+        case EntryByAddress(host=host, port=port):
+            env |= {"CLIPPER_IP": host, "CLIPPER_PORT": str(port)}
+        case EntryByService():
+            files.append(task_files.legacy_address(spec.entry, cluster=spec.cluster))
+    return spec.program, env, files, spec.volumes
+
+
+def _model_program(spec: ModelJob) -> ModelProgram:
     files: list[TaskFile] = []
     env: Values = {
         "CLIPPER_MODEL_NAME": spec.model,
@@ -179,19 +225,7 @@ def _(spec: ModelJob) -> tuple[str, Values]:
             volumes = (HostVolume(source=image.cache_volume, path=BUNDLE_CACHE), *volumes)
             env["CLIPPER_BUNDLE_CACHE"] = BUNDLE_CACHE
         image = image.runtime
-    meta = spec.cluster.model_meta(spec.model, spec.version, uid=spec.uid, toolkit=spec.toolkit)
-    return "model.nomad.hcl.j2", {
-        "meta": _named(meta),
-        "description": f"Replicas of the model {spec.model}, version {spec.version}, of the cluster {spec.cluster.cluster}.",
-        **_program(spec, image, ports=["metrics"], files=files, env=env),
-        **_volumes(volumes),
-        "count": spec.replicas,
-        "max_replicas": spec.max_replicas,
-        "service": spec.job_id,
-        "tags": ["clipper", "model", "metrics", spec.model],
-        "ready_file": READY_FILE,
-        "kill_timeout": f"{spec.drain_s + KILL_MARGIN_S}s",
-    }
+    return image, env, files, volumes
 
 
 @_values.register

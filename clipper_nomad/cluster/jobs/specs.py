@@ -16,13 +16,16 @@ from clipper_nomad.cluster.jobs.checks import Checker
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.programs import Image, StoredBundle
 from clipper_nomad.cluster.jobs.requirements import HostVolume, Network, Options, Placement, Resources
-from clipper_nomad.cluster.names import DEFAULT_TCP_PORT, ClusterNames
+from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, DEFAULT_TCP_PORT, ClusterNames
 from clipper_nomad.protocol.datatypes import input_type
 
 MAX_COUNT = 1000  # of instances: catches a slip of the finger; Nomad itself has no limit
 RPC_MODES = ("auto", "direct", "proxy")  # CLIPPER_RPC_MODE of the model runtime
 OPEN_FILES = 1_048_576  # Fabio ends when accepting a TCP connection fails, and each model channel takes two of them
 FABIO_ADMIN_PORT = 9998  # Fabio's default, on loopback here
+
+SLO_POLICY = "CLIPPER_DEFAULT_SLO_POLICY"  # of admin
+SLO_POLICIES = ("late", "default", "error")
 
 # What each job sets in its task's environment. An `env` of the user's that names one of them is refused.
 ADMIN_ENV = frozenset(
@@ -37,7 +40,7 @@ FRONTEND_ENV = frozenset(
         "CLIPPER_CLUSTER", "CLIPPER_FRONTEND_ID", "CLIPPER_HTTP_ADDRESS", "CLIPPER_RPC_ADDRESS",
         "CLIPPER_ADVERTISED_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_ADVERTISED_INTERNAL_ADDRESS",
         "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_MIRROR_PATH", "CLIPPER_TOKEN_FILE", "CLIPPER_PATH_PREFIX",
-        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_CACHE_BYTES",
+        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_LEGACY_RPC_ADDRESS", "CLIPPER_CACHE_BYTES",
     }
 )  # fmt: skip
 MODEL_ENV = frozenset(
@@ -217,6 +220,9 @@ class AdminJob(JobSpec):
         checker = _common_checks(self, env=ADMIN_ENV, options=())
         checker.instance("image", self.image, Image)
         checker.instance("store", self.store, StoreOfCluster, ExternalStore)
+        policy = self.env.get(SLO_POLICY, SLO_POLICIES[0])
+        if policy not in SLO_POLICIES:
+            checker.refuse(f"env.{SLO_POLICY}", f"{policy!r}; expected one of {', '.join(SLO_POLICIES)}")
         checker.check()
 
     def _id(self) -> str:
@@ -227,8 +233,9 @@ class AdminJob(JobSpec):
 class FrontendJob(JobSpec):
     """The query frontends. `tcp_port`: Fabio's TCP listener for the model channel; None: no Fabio, no routes.
 
-    `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted. `cache_bytes`: of
-    each one's prediction cache; 0: none.
+    `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted.
+    `has_legacy_rpc`: containers of Clipper's RPC version 3 are served too, through Fabio's listener `legacy_port`.
+    `cache_bytes`: of each one's prediction cache; 0: none.
     """
 
     image: Image
@@ -236,6 +243,8 @@ class FrontendJob(JobSpec):
     tcp_port: int | None = DEFAULT_TCP_PORT
     store: Store = field(default_factory=StoreOfCluster)
     has_curve: bool = True
+    has_legacy_rpc: bool = False
+    legacy_port: int = DEFAULT_LEGACY_PORT
     mirror_mb: int = 300
     drain_s: int = 15
     cache_bytes: int = 0
@@ -247,6 +256,9 @@ class FrontendJob(JobSpec):
         checker.integer("count", self.count, least=1, most=MAX_COUNT)
         if self.tcp_port is not None:
             checker.integer("tcp_port", self.tcp_port, least=1, most=65_535)
+        checker.integer("legacy_port", self.legacy_port, least=1, most=65_535)
+        if self.has_legacy_rpc and self.legacy_port == self.tcp_port:
+            checker.refuse("legacy_port", f"{self.legacy_port}; the model channel has it, and both cannot share a port")
         checker.integer("mirror_mb", self.mirror_mb, least=10)
         if checker.integer("cache_bytes", self.cache_bytes, least=0):
             memory_mb = self.resources.memory_mb
@@ -265,7 +277,8 @@ class FrontendJob(JobSpec):
 class ModelJob(JobSpec):
     """One model version. `entry`: where replicas meet their first frontends. Raises: InvalidName, InvalidSpec.
 
-    `curve_server_key`: the frontends' public key (Z85), None: the model channel is in clear.
+    `curve_server_key`: the frontends' public key (Z85), None: the model channel is in clear. `is_legacy`: the image is
+    Clipper's own, its containers speak RPC version 3, and `entry` is where that is served.
     """
 
     model: str
@@ -278,6 +291,7 @@ class ModelJob(JobSpec):
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     curve_server_key: str | None = None
+    is_legacy: bool = False
     drain_s: int = 30
 
     def __post_init__(self) -> None:
@@ -295,6 +309,10 @@ class ModelJob(JobSpec):
             checker.refuse("rpc_mode", f"{self.rpc_mode!r}; expected one of {', '.join(RPC_MODES)}")
         if self.curve_server_key is not None:
             checker.matching("curve_server_key", self.curve_server_key, _Z85_KEY, "a public key: 40 characters of Z85")
+        if self.is_legacy and not isinstance(self.program, Image):
+            checker.refuse("rpc_version", "3; a bundle is run by our runtime, which speaks version 4 here")
+        if self.is_legacy and self.curve_server_key is not None:
+            checker.refuse("curve_server_key", "it is given; RPC version 3 knows no encryption")
         checker.integer("drain_s", self.drain_s, least=1, most=600)
         checker.check()
 

@@ -26,13 +26,16 @@ CONSUL_TOKEN = "consul_token"  # noqa: S105  # the same
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFile:
-    """One `template` block. `is_live`: from Consul, where a change must arrive soon; `is_env`: read as environment."""
+    """One `template` block. `is_live`: from Consul, where a change must arrive soon; `is_env`: read as environment.
+
+    `restarts`: the task is started anew when it changes, because it would not look again."""
 
     destination: str
     data: str
     comment: Comment
     is_live: bool = False
     is_env: bool = False
+    restarts: bool = False
 
     @property
     def path(self) -> str:
@@ -69,6 +72,23 @@ def rpc_addresses(entry: EntryByService, *, cluster: ClusterNames) -> TaskFile:
         data=f'{{{{ range $index, $instance := service "{service}" }}}}{each}{{{{ end }}}}',
         comment=Comment("Frontends move: where to meet the first ones comes from Consul, read again at each dial."),
         is_live=True,
+    )
+
+
+def legacy_address(entry: EntryByService, *, cluster: ClusterNames) -> TaskFile:
+    """Return the file with where a container of RPC version 3 dials, as the variables that it reads at its start."""
+    port = "{{ .Port }}" if entry.port is None else str(entry.port)
+    address = f"CLIPPER_IP={{{{ .Address }}}}\nCLIPPER_PORT={port}\n"
+    service = entry.service or cluster.legacy_service
+    return TaskFile(
+        destination="local/rpc-address.env",
+        data=f'{{{{ with service "{service}" }}}}{{{{ with index . 0 }}}}{address}{{{{ end }}}}{{{{ end }}}}',
+        comment=Comment(
+            "A container of Clipper's knows one address, and reads it once: it is started anew where that moves."
+        ),
+        is_live=True,
+        is_env=True,
+        restarts=True,
     )
 
 

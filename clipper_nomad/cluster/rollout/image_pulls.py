@@ -84,9 +84,9 @@ _REASONS: tuple[tuple[tuple[str, ...], str, str, bool], ...] = (
     ),
     (("unauthorized", "incorrect username or password"), "the registry refused the credentials", _CREDENTIALS, True),
     (
-        ("manifest unknown", "not found"),
-        "the registry {registry} has no such {what}",
-        "Push the image, or correct its reference.",
+        ("manifest unknown", "name unknown", "not found"),
+        "the registry {registry} has no such image: it does not know this {what}",
+        "Push the image (docker push, or for those of clipper-nomad: clipper-nomad images push), or correct its reference.",
         True,
     ),
     (
