@@ -1,4 +1,4 @@
-"""What all deployers share: a function, and maybe a framework's model → a bundle → its rehearsal → a version that serves.
+"""What all deployers share: a function, and maybe a framework's model → a bundle → its trial → a version that serves.
 
 `Wanted` has Clipper's arguments, which every deployer takes in Clipper's order; `Options` has ours, by keyword only.
 """
@@ -23,7 +23,7 @@ from clipper_nomad.connection.inputs import (
 )
 from clipper_nomad.connection.replica_calls import check_count
 from clipper_nomad.deployers.packing import FrameworkModel, packed, set_sample
-from clipper_nomad.deployers.rehearsal import Rehearsal
+from clipper_nomad.deployers.trial import Trial
 from clipper_nomad.errors import ClipperException, UnconnectedException
 from clipper_nomad.protocol.datatypes import InputType
 
@@ -70,8 +70,12 @@ def deploy_function(
 ) -> Deployment:
     """Pack, try and deploy a function; `model`: what it is called with, before the inputs.
 
-    Raises: BundleError: it cannot be packed. DeployFailed: it failed when it was tried, or does not serve.
+    Raises: BundleError: it cannot be packed. DeployFailed: it failed when it was tried, or does not serve. TypeError: there
+    is no such option.
     """
+    if unknown := sorted(options.keys() - Options.__annotations__.keys()):
+        known = ", ".join(Options.__annotations__)
+        raise TypeError(f"a deployer has no argument {unknown[0]!r}; besides Clipper's it takes {known}")
     if not conn.connected:
         raise UnconnectedException
     check_count(wanted.num_replicas)
@@ -82,9 +86,9 @@ def deploy_function(
     given = sample_input(sample, kind) if sample is not None else input_of_function(func, kind)
     with packed(func, kind=kind, sample=given, model=model) as bundle:  # no longer than needed: a kill leaves it behind
         if options.get("trial", True):
-            rehearsal = _rehearsal(wanted, given, kind, model, timeout_s=timeout_s, job_options=job_options)
-            if rehearsal.run(bundle) and given is None and model is not None and model.features:
-                given = rehearsal.input
+            trial = _trial_of(wanted, given, kind, model, timeout_s=timeout_s, job_options=job_options)
+            if trial.run(bundle) and given is None and model is not None and model.features:
+                given = trial.input
                 set_sample(bundle, given)
         image = conn.build_model(
             wanted.name,
@@ -130,7 +134,7 @@ def forget_application(conn: ClipperConnection, name: str, exc: BaseException) -
         exc.add_note(f"The application '{name}' could not be unregistered again: {left}")
 
 
-def _rehearsal(
+def _trial_of(
     wanted: Wanted,
     given: Input | None,
     kind: InputType,
@@ -138,9 +142,9 @@ def _rehearsal(
     *,
     timeout_s: float,
     job_options: JobOptions | None,
-) -> Rehearsal:
+) -> Trial:
     guess = input_of_length(model.features, kind) if model is not None and model.features else None
-    return Rehearsal(
+    return Trial(
         model=wanted.name,
         version=str(wanted.version),
         input=given if given is not None else guess if guess is not None else made_up_input(kind),

@@ -1,7 +1,7 @@
-"""A bundle's first call, before it is deployed: `python -m clipper_nomad_runtime.rehearsal ASKED REPORT`, two files.
+"""A bundle's first call, before it is deployed: `python -m clipper_nomad_runtime.trial ASKED REPORT`, two files.
 
 Loads and calls as a replica does; no frontend is asked. The process ends with its report, with whoever holds its standard
-input, or, with a traceback on stderr, when its time is over. Started by clipper_nomad/deployers/rehearsal.py.
+input, or, with a traceback on stderr, when its time is over. Started by clipper_nomad/deployers/trial.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from clipper_nomad.protocol.rehearsal import Asked, Outcome, Report, read_asked, to_json
+from clipper_nomad.protocol.trial import Asked, Outcome, Report, read_asked, to_json
 from clipper_nomad.protocol.wire import ErrorKind
 from clipper_nomad_runtime.loader import ImportMissing, ModelFailed, load_model, sample_array
 from clipper_nomad_runtime.predict import Predictor
@@ -33,7 +33,7 @@ def main() -> None:
     faulthandler.dump_traceback_later(asked.within_s, exit=True)
     threading.Thread(target=_end_with_the_deployer, daemon=True).start()
     logging.disable(logging.CRITICAL)  # the report says it
-    text = to_json(rehearse(asked))
+    text = to_json(tried(asked))
     unfinished = report.with_suffix(".new")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.rename(report)
@@ -42,7 +42,7 @@ def main() -> None:
     last_resort.start()
 
 
-def rehearse(asked: Asked) -> Report:
+def tried(asked: Asked) -> Report:
     """Load the bundle, call its function on the one input, and return what became of it."""
     try:
         model = load_model(Path(asked.bundle), digest=None, kind=None)

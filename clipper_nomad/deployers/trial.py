@@ -1,4 +1,4 @@
-"""A bundle's rehearsal: its function is called once, in a process of its own, before anything is built or sent.
+"""A bundle's trial: its function is called once, in a process of its own, before anything is built or sent.
 
 What a replica would fail at minutes later is told here at once, with the line of the user's code. The process is the
 runtime's, with this Python and its packages, so it loads and calls as a replica does.
@@ -20,7 +20,7 @@ from pathlib import Path
 from clipper_nomad.connection.inputs import Input
 from clipper_nomad.deployers.closure_modules import is_installed
 from clipper_nomad.errors import DeployFailed
-from clipper_nomad.protocol.rehearsal import Asked, Outcome, Report, read_report, to_json
+from clipper_nomad.protocol.trial import Asked, Outcome, Report, read_report, to_json
 
 SLACK_S = 5.0  # beyond its time, for the process to say where it hangs
 MAX_FRAMES = 4
@@ -30,7 +30,7 @@ WITHOUT = "If it can only run there, deploy without this trial: trial=False (cli
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class Trial:
     """What is tried, and how. `is_made_up`: nobody said that the function takes this input, so it may refuse it.
 
     `has_other_packages`: replicas will have packages that this Python may lack, so one that is missing here is no failure.
@@ -49,7 +49,7 @@ class Rehearsal:
 
         Raises: DeployFailed: it does not load or answer; the message has the user's line, or what the process said last.
         """
-        with tempfile.TemporaryDirectory(prefix="clipper-rehearsal-") as name:
+        with tempfile.TemporaryDirectory(prefix="clipper-trial-") as name:
             folder = Path(name)
             ended = self._call(bundle, folder)
             report = folder / "report.json"
@@ -63,7 +63,7 @@ class Rehearsal:
         asked = Asked(bundle=str(bundle), title=f"{self.model}:{self.version}", input=self.input, within_s=self.within_s)
         (folder / "asked.json").write_text(to_json(asked), encoding="utf-8")
         (folder / "work").mkdir()
-        program = [sys.executable, "-m", "clipper_nomad_runtime.rehearsal"]
+        program = [sys.executable, "-m", "clipper_nomad_runtime.trial"]
         with (folder / "said.txt").open("wb") as said:
             process = subprocess.Popen(
                 [*program, str(folder / "asked.json"), str(folder / "report.json")],
@@ -94,7 +94,7 @@ class Rehearsal:
             case Outcome.RAISED:
                 raise self._failed(
                     f"its function raised {report.error}{shown}",
-                    f"It was called on the sample {_short(self.input)}. Fix the function, or give another sample.",
+                    f"It was called on the sample {_short(self.input)}. Fix the function, or give another sample. {WITHOUT}",
                 )
             case Outcome.WRONG:
                 raise self._failed(f"on one input it failed: {report.error}", f"It was called on {_short(self.input)}.")

@@ -19,7 +19,7 @@ from clipper_nomad import ClipperConnection
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.deployers.python import create_endpoint, deploy_python_closure
-from clipper_nomad.deployers.rehearsal import Rehearsal
+from clipper_nomad.deployers.trial import Trial
 from clipper_nomad.errors import DeployFailed
 from clipper_nomad.protocol.datatypes import InputType
 from tests.models import raises, segfaults, wrong_count
@@ -31,10 +31,8 @@ pytestmark = pytest.mark.process
 Function = Callable[..., object]
 
 
-def rehearse(
-    function: Function, *, is_made_up: bool = False, within_s: float = 30.0, has_other_packages: bool = False
-) -> bool:
-    rehearsal = Rehearsal(
+def tried(function: Function, *, is_made_up: bool = False, within_s: float = 30.0, has_other_packages: bool = False) -> bool:
+    trial = Trial(
         model="m",
         version="1",
         input=[-1.0, 2.0],
@@ -44,12 +42,12 @@ def rehearse(
         env={"WHERE": "there"},
     )
     with packed(function, kind=InputType.DOUBLES, sample=None) as bundle:
-        return rehearsal.run(bundle)
+        return trial.run(bundle)
 
 
 def failure_of(function: Function, *, is_made_up: bool = False, within_s: float = 30.0) -> DeployFailed:
     with pytest.raises(DeployFailed, match="Model 'm' version '1' was not deployed: ") as caught:
-        rehearse(function, is_made_up=is_made_up, within_s=within_s)
+        tried(function, is_made_up=is_made_up, within_s=within_s)
     return caught.value
 
 
@@ -58,7 +56,7 @@ def imports_what_is_nowhere(inputs: np.ndarray) -> object:
 
 
 def test_a_function_that_answers_has_nothing_to_say() -> None:
-    assert rehearse(lambda inputs: inputs.sum(axis=1)) is True
+    assert tried(lambda inputs: inputs.sum(axis=1)) is True
 
 
 def test_it_gets_the_array_that_a_replica_gives_it_in_another_process_and_place() -> None:
@@ -70,7 +68,7 @@ def test_it_gets_the_array_that_a_replica_gives_it_in_another_process_and_place(
         assert (os.environ["WHERE"], os.getpid() == here, str(Path.cwd()) == cwd) == ("there", False, False)
         return [1.0]
 
-    assert rehearse(sees) is True
+    assert tried(sees) is True
 
 
 def test_the_line_that_raised_is_shown() -> None:
@@ -95,7 +93,7 @@ def test_of_an_error_in_a_library_the_users_own_line_is_shown() -> None:
 
 
 def test_a_made_up_input_may_be_refused_and_nothing_else_may_go_wrong() -> None:
-    assert rehearse(raises.predict, is_made_up=True) is False
+    assert tried(raises.predict, is_made_up=True) is False
     assert "must return one output for each input" in failure_of(wrong_count.predict, is_made_up=True).msg
     assert "an output is a number" in failure_of(lambda _: [None], is_made_up=True).msg
 
@@ -118,7 +116,7 @@ def test_what_cannot_run_is_told_with_its_cause(function: Function, cause: str) 
 
 @pytest.mark.parametrize("function", [Loading(importlib.import_module, "no_such_module"), imports_what_is_nowhere])
 def test_a_package_that_only_replicas_have_may_be_missing_here(function: Function) -> None:
-    assert rehearse(function, has_other_packages=True) is False
+    assert tried(function, has_other_packages=True) is False
 
 
 def test_a_function_that_hangs_is_ended_and_shown_where() -> None:
@@ -136,7 +134,7 @@ def test_a_process_that_was_left_alone_ends() -> None:
     """Ctrl-C in the deploying process, and its death, end the one that tries the function."""
 
     def started() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "clipper_nomad_runtime.rehearsal" in child.cmdline()]
+        return [child for child in psutil.Process().children() if "clipper_nomad_runtime.trial" in child.cmdline()]
 
     def interrupt() -> None:
         wait_until(lambda: bool(started()), "the function is being tried")
@@ -146,7 +144,7 @@ def test_a_process_that_was_left_alone_ends() -> None:
     found: list[psutil.Process] = []
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        rehearse(lambda _: time.sleep(3600))
+        tried(lambda _: time.sleep(3600))
 
     assert found
     assert not any(child.is_running() for child in found)

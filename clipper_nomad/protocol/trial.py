@@ -1,6 +1,6 @@
-"""What is said of a bundle's rehearsal: its first call, in a process of its own, on the machine that deploys it. Pure.
+"""What is said of a bundle's trial: its first call, in a process of its own, on the machine that deploys it. Pure.
 
-clipper_nomad/deployers/rehearsal.py starts that process and reads its report; the runtime's rehearsal.py is the process.
+clipper_nomad/deployers/trial.py starts that process and reads its report; the runtime's trial.py is the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """How a rehearsal ended."""
+    """How a trial ended."""
 
     ANSWERED = "answered"
     RAISED = "raised"  # the function did, when it was called
