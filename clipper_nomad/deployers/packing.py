@@ -1,4 +1,4 @@
-"""A closure → a bundle: a folder with func.pkl and the manifest that says how to run it. Called by python.py.
+"""A closure → a bundle: a folder with func.pkl and the manifest that says how to run it. Called by deploying.py.
 
 The folder lives as long as the `with` block and is removed however that ends.
 """

@@ -79,8 +79,8 @@ def test_a_deployer_takes_what_clipper_s_takes_in_its_order_and_with_its_default
 def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:
     conn = ClipperConnection(LocalContainerManager(home=tmp_path))
 
-    with pytest.raises(TypeError, match="a deployer has no argument 'sampel'; besides Clipper's it takes sample, trial, "):
-        deployer("python.deploy_python_closure")(conn, "m", 1, "doubles", len, sampel=[1.0])
+    with pytest.raises(TypeError, match="a deployer has no argument 'samples'; besides Clipper's it takes sample, trial, "):
+        deployer("python.deploy_python_closure")(conn, "m", 1, "doubles", len, samples=[1.0])
 
 
 @pytest.mark.process
