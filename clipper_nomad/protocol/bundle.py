@@ -27,6 +27,7 @@ MANIFEST_NAME = "manifest.json"
 CLOSURE_NAME = "func.pkl"
 WHEELS_NAME = "wheels"
 FORMAT = 1
+_OF_FRAMEWORKS = frozenset({"framework", "requirements"})
 
 
 class DamagedBundle(ValueError):
@@ -72,8 +73,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """Return the content of a manifest's file."""
-    return json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
+    """Return the content of a manifest's file. Fields of frameworks are left out where there is none: a runtime from
+    before them still reads it."""
+    fields = {name: value for name, value in asdict(manifest).items() if value or name not in _OF_FRAMEWORKS}
+    return json.dumps(fields, indent=1, sort_keys=True).encode()
 
 
 def file_digests(folder: Path) -> dict[str, str]:

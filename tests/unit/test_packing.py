@@ -24,6 +24,7 @@ from clipper_nomad.deployers.packing import FrameworkModel, packed, set_sample
 from clipper_nomad.errors import BundleError
 from clipper_nomad.protocol.bundle import (
     CLOSURE_NAME,
+    MANIFEST_NAME,
     Manifest,
     check_python,
     python_minor,
@@ -247,6 +248,13 @@ def test_what_a_framework_needs_is_installed_unless_it_was_asked_for(
 
     assert requirements_of(tmp_path, asked) == wanted
     assert requirements_of(tmp_path / "nowhere", asked) == asked
+
+
+def test_a_bundle_without_a_framework_has_no_field_that_an_older_runtime_does_not_know() -> None:
+    with packed(len, kind=InputType.DOUBLES, sample=None) as folder:
+        fields = json.loads((folder / MANIFEST_NAME).read_bytes())
+
+    assert set(fields) == {"extra", "files", "format", "input_type", "packages", "python", "sample", "toolkit"}
 
 
 def test_a_framework_s_model_is_saved_beside_the_closure_and_noted() -> None:
