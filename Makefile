@@ -2,10 +2,12 @@
 #   make PYTHON=/path/to/python3.12 test      choose the interpreter of a new .venv
 #   make demo DEMO=setup                      prepare .venv only
 #   make test-cluster CLUSTER="cluster and not slow"   what .ci/run takes of them
+#   make test-frameworks FRAMEWORKS=pytorch            one of them: keras, onnx, pyspark, pytorch, sklearn, tensorflow, xgboost
 #   make test PYTEST="-k batching"            hand arguments to pytest, in place of the four processes at once
 
 PYTHON ?=
 PYTEST ?= --numprocesses 4
+FRAMEWORKS ?= *
 BENCH ?=
 CLUSTER ?= cluster
 DEMO ?= run
@@ -16,15 +18,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 READY := $(VENV)/.ready
 READY_LINT := $(VENV)/.ready-lint
 READY_BENCH := $(VENV)/.ready-bench
+VENV_FRAMEWORKS ?= .venv-frameworks
+READY_FRAMEWORKS := $(VENV_FRAMEWORKS)/.ready
 
 # Without PYTHON=: the newest that has venv and pip. Each candidate is run, because a name on PATH may be an empty shim.
 CANDIDATES := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-cluster check lint format coverage bench clean
+.PHONY: help demo test test-slow test-cluster test-frameworks check lint format coverage bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## train a model, deploy it on this machine, predict over HTTP
 ifeq ($(DEMO),setup)
@@ -34,13 +38,18 @@ else
 endif
 
 test: $(READY) ## run the tests: unit, and process (real processes and sockets)
-	@$(BIN)/python -m pytest -m "not cluster and not slow" $(PYTEST)
+	@$(BIN)/python -m pytest -m "not cluster and not slow and not frameworks" $(PYTEST)
 
 test-slow: $(READY) ## run the tests that take long or need the package index
 	@$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST)
 
 test-cluster: $(READY) ## run the tests on a real Nomad, Consul and Fabio, which must be on PATH
 	@$(BIN)/python -m pytest -m "$(CLUSTER)" -rs
+
+test-frameworks: $(READY_FRAMEWORKS) ## run the tests of the deployers with torch, tensorflow, Spark, … (gigabytes; Java)
+	@failed=; for file in tests/frameworks/test_$(FRAMEWORKS)_models.py; do \
+	    $(VENV_FRAMEWORKS)/bin/python -m pytest -m frameworks -rs $$file || failed="$$failed $$file"; \
+	done; [ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 check: lint test ## what a change must pass: lint and test
 
@@ -57,7 +66,7 @@ format: $(READY_LINT) ## let ruff write the format and the simple fixes
 coverage: PYTEST =
 coverage: $(READY) ## run the tests and print the branches that no test takes
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -m "not cluster and not slow" $(PYTEST)
+	@$(BIN)/coverage run -m pytest -m "not cluster and not slow and not frameworks" $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -65,7 +74,7 @@ bench: $(READY_BENCH) ## measure throughput and latency on this machine
 	@$(BIN)/python -m benchmarks.figures $(BENCH)
 
 clean: ## remove .venv, caches and built packages
-	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV_FRAMEWORKS) build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than pyproject.toml when .venv has what it asks for.
@@ -82,6 +91,14 @@ $(READY_LINT): $(READY)
 $(READY_BENCH): $(READY)
 	@echo "Installing what the comparison needs into $(VENV) ..."
 	@$(PIP) install --editable '.[bench]'
+	@touch $@
+
+# Each file of tests is a run of its own: PyTorch and TensorFlow do not always get on in one process.
+# An environment of their own: what they pin is nobody else's. PyTorch on Linux brings CUDA, unless pip's index has another.
+$(READY_FRAMEWORKS): pyproject.toml | $(BIN)/python
+	@echo "Installing the frameworks into $(VENV_FRAMEWORKS) (once; gigabytes, minutes) ..."
+	@$(BIN)/python -m venv $(VENV_FRAMEWORKS)
+	@$(VENV_FRAMEWORKS)/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[demo,test,frameworks]'
 	@touch $@
 
 $(BIN)/python:

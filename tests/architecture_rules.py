@@ -28,7 +28,8 @@ CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images"
 CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
 DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
 LOCAL, METRICS = "clipper_nomad.local_stack", "clipper_nomad.metrics"
-FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
+LOADERS = "clipper_nomad_runtime.frameworks"
+FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn skops tensorflow torch xgboost"
 
 # The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
 ROWS = {
@@ -63,7 +64,8 @@ ROWS = {
     "clipper_nomad.__main__": row("clipper_nomad.cli"),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
     "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
-    "clipper_nomad_runtime": row(f"{PROTOCOL} {METRICS} {ERRORS}", "cloudpickle numpy prometheus_client zmq"),
+    "clipper_nomad_runtime": row(f"{PROTOCOL} {METRICS} {ERRORS} {LOADERS}", "cloudpickle numpy prometheus_client zmq"),
+    LOADERS: row(PROTOCOL, "cloudpickle", lazy=FRAMEWORKS),
 }
 
 # Within a package, only these modules touch the dependency: its exceptions and its quirks end there.
@@ -80,8 +82,9 @@ OWNERS = {
 VAGUE_NAMES = words("base common helpers misc utils")
 DEPENDENCY_NAMES = frozenset({"hiredis"}).union(*(row.others | row.lazy for row in ROWS.values()))
 
-# Data from the network must never become code. Only these two make or load what a user's model is.
-UNPICKLERS = ("clipper_nomad_runtime.loader", "clipper_nomad.deployers")
+# Data from the network must never become code. Only these make or load what a user's model is.
+UNPICKLERS = ("clipper_nomad_runtime.loader", LOADERS, "clipper_nomad.deployers")
+CALLED_AFTER_FRAMEWORKS = ("clipper_nomad.deployers", LOADERS)  # a deployer is, as in Clipper's API; so is its loader
 CODE_FROM_DATA = frozenset({"_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 CODE_FROM_DATA_CALLS = frozenset({"yaml.load", "yaml.unsafe_load", "recv_pyobj", "send_pyobj"})
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture_rules import (
+    CALLED_AFTER_FRAMEWORKS,
     CLOCK_READS,
     CODE_FROM_DATA,
     CODE_FROM_DATA_CALLS,
@@ -177,8 +178,7 @@ def _shape_problems(module: Module) -> Iterator[str]:
         yield f"{module.path}: {stem!r} says nothing; name the concept"
     if module.name not in SOURCE_ROOTS and stem in sys.stdlib_module_names and stem != "__main__":
         yield f"{module.path}: {stem!r} is a module of the standard library"
-    # a deployer is called after its framework, as in Clipper's API
-    if stem in DEPENDENCY_NAMES and not is_within(module.name, "clipper_nomad.deployers"):
+    if stem in DEPENDENCY_NAMES and not any(is_within(module.name, folder) for folder in CALLED_AFTER_FRAMEWORKS):
         yield f"{module.path}: {stem!r} is the name of a dependency"
 
 

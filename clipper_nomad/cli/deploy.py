@@ -34,6 +34,9 @@ def deploy(
     sample: Annotated[
         str | None, typer.Option("--sample", metavar="JSON", help="One input, to try the function on. Bytes in base64.")
     ] = None,
+    trial: Annotated[
+        bool, typer.Option("--trial/--no-trial", help="Call the function once here, before anything is built.")
+    ] = True,
     package: Annotated[
         list[str] | None, typer.Option("--package", metavar="REQ", help="To install for it, as for pip; several times.")
     ] = None,
@@ -111,6 +114,7 @@ def deploy(
         sample=value,
         replicas=replicas,
         packages=tuple(package or ()),
+        trial=trial,
         timeout_s=timeout_s,
         job_options=job_options,
     )

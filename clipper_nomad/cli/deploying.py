@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What becomes of the function, within `timeout_s`. `job_options`: what its replicas get of Nomad."""
+    """What becomes of the function, within `timeout_s`. `trial`: it is tried here first.
+
+    `job_options`: what its replicas get of Nomad.
+    """
 
     name: str
     app: str
@@ -30,6 +33,7 @@ class Target:
     replicas: int
     timeout_s: float
     packages: tuple[str, ...] = ()
+    trial: bool = True
     job_options: JobOptions | None = None
 
 
@@ -91,6 +95,7 @@ def _deploy_with_app(
         function,
         target.name,
         sample=target.sample,
+        trial=target.trial,
         input_type=target.kind,
         version=target.version,
         num_replicas=target.replicas,
@@ -118,6 +123,7 @@ def _deploy_for_app(connection: ClipperConnection, function: Callable[..., objec
         num_replicas=target.replicas,
         pkgs_to_install=target.packages,
         sample=target.sample,
+        trial=target.trial,
         timeout_s=target.timeout_s,
         job_options=target.job_options,
     )

@@ -18,6 +18,7 @@ from clipper_nomad.cluster.secret_keeper import SecretKeeper
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import parse
+from clipper_nomad.protocol.bundle import requirements_of
 from clipper_nomad.protocol.bundle_store import fetch_token, parse_reference
 
 DEFAULT_BASE = "default"  # Clipper's word
@@ -74,6 +75,7 @@ class Publishing:
         base = "" if base == DEFAULT_BASE else base
         if registry is None and not self._images.builds_models:
             runtime = base or self._runtime_image
+            packages = packages if base else requirements_of(bundle, packages)  # a named image has its framework
             return str(self._bundles.publish(bundle, packages=packages, runtime=runtime, title=f"{name}:{version}"))
         images = self._images if registry is None else self._images.with_registry(registry)
         return str(images.build_model(self._names.cluster, name, version, bundle, packages=packages, base=base))

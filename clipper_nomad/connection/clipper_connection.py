@@ -126,6 +126,7 @@ class ClipperConnection(ReplicaCalls):
         name: str,
         *,
         sample: object = None,
+        trial: bool = True,
         input_type: str | None = None,
         version: object = None,
         default_output: str = "None",
@@ -143,7 +144,8 @@ class ClipperConnection(ReplicaCalls):
         """Deploy a function as model `name`, linked to the app of the same name, which is registered if there is none.
 
         `func` takes a batch, shape (batch, features), and returns one output for each input. `sample`: one input or a
-        batch of them, such as X_test[:1]; from it come the input type and the input that the function is tried on.
+        batch of them, such as X_test[:1]; from it come the input type and the input that the function is tried on: first
+        here, in a process of its own, before anything is built (not with `trial=False`), then where it serves.
         `version`: by default the next number. The app's settings are used only if it is registered here.
         Raises: as deployers.python.deploy_python_closure; the app is unregistered again if this call registered it.
         """
@@ -155,6 +157,7 @@ class ClipperConnection(ReplicaCalls):
             name,
             kind=kind_of(func, sample, input_type),
             sample=sample,
+            trial=trial,
             version=version,
             settings=AppSettings(
                 default_output=default_output,

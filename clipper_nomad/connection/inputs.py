@@ -104,7 +104,12 @@ def input_of_function(function: Callable[..., object], kind: InputType) -> Input
         length = function.__self__.n_features_in_  # type: ignore[attr-defined]  # looked for, and often not there
     except Exception:  # noqa: BLE001  # a property of the user's class may raise anything; it is only asked
         return None
-    return _ones(length, kind) if isinstance(length, int) and kind.is_fixed_width else None
+    return input_of_length(length, kind) if isinstance(length, int) else None
+
+
+def input_of_length(length: int, kind: InputType) -> Input | None:
+    """Return so many ones, None: inputs of that type are no numbers."""
+    return _ones(length, kind) if kind.is_fixed_width else None
 
 
 def made_up_input(kind: InputType) -> Input:

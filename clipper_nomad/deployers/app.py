@@ -12,7 +12,8 @@ from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.connection import ClipperConnection
 from clipper_nomad.connection.catalog_calls import Json
 from clipper_nomad.connection.deployed_app import DeployedApp
-from clipper_nomad.deployers.python import deploy_python_closure, forget_application
+from clipper_nomad.deployers.deploying import forget_application
+from clipper_nomad.deployers.python import deploy_python_closure
 from clipper_nomad.errors import ClipperException
 from clipper_nomad.protocol.datatypes import InputType
 
@@ -36,6 +37,7 @@ def deploy_app(  # noqa: PLR0913  # what ClipperConnection.deploy takes
     settings: AppSettings,
     version: object,
     sample: object,
+    trial: bool,
     labels: Sequence[str] | None,
     num_replicas: int,
     batch_size: int,
@@ -68,6 +70,7 @@ def deploy_app(  # noqa: PLR0913  # what ClipperConnection.deploy takes
             batch_size=batch_size,
             pkgs_to_install=pkgs_to_install,
             sample=sample,
+            trial=trial,
             retry=retry,
             timeout_s=timeout_s,
             job_options=job_options,

@@ -14,6 +14,7 @@ import sysconfig
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -59,6 +60,13 @@ def distributions_of(modules: Iterable[str]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in sorted(names, key=str.lower)}
 
 
+def is_installed(file: Path) -> bool:
+    """Return whether a file lies where Python or pip put it, not beside a notebook."""
+    place = file.absolute()
+    homes = _installation_folders()
+    return not _INSTALLED.isdisjoint(place.parts) or any(place.is_relative_to(home) for home in homes)
+
+
 def _is_called_after(module: str) -> bool:
     """Return whether a distribution has the name of its module, as most have."""
     try:
@@ -69,25 +77,22 @@ def _is_called_after(module: str) -> bool:
 
 
 def _local_modules() -> dict[str, ModuleType]:
-    homes = _installation_folders()
     return {
         name: module
         for name, module in list(sys.modules.items())
-        if getattr(module, "__name__", None) == name and _is_local(name, module, homes)
+        if getattr(module, "__name__", None) == name and _is_local(name, module)
     }
 
 
-def _is_local(name: str, module: ModuleType, homes: tuple[Path, ...]) -> bool:
+def _is_local(name: str, module: ModuleType) -> bool:
     top = name.partition(".")[0]
     if top == "__main__" or top in OURS or top in sys.stdlib_module_names:
         return False  # __main__ goes by value anyway
     file = getattr(module, "__file__", None)
-    if not isinstance(file, str):
-        return False  # built in, or a namespace that holds only what it is a parent of
-    place = Path(file).absolute()
-    return _INSTALLED.isdisjoint(place.parts) and not any(place.is_relative_to(home) for home in homes)
+    return isinstance(file, str) and not is_installed(Path(file))  # without: built in, or a namespace
 
 
+@cache
 def _installation_folders() -> tuple[Path, ...]:
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {*site.getsitepackages(), site.getusersitepackages()}

@@ -1,4 +1,4 @@
-"""A closure → a bundle: a folder with func.pkl and the manifest that says how to run it. Called by python.py.
+"""A closure → a bundle: a folder with func.pkl and the manifest that says how to run it. Called by deploying.py.
 
 The folder lives as long as the `with` block and is removed however that ends.
 """
@@ -9,8 +9,9 @@ import importlib.metadata
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -20,7 +21,14 @@ from clipper_nomad.connection.inputs import Input
 from clipper_nomad.deployers.closure_modules import distributions_of, imported_by, local_modules_by_value
 from clipper_nomad.deployers.unpicklable import explain
 from clipper_nomad.errors import BundleError
-from clipper_nomad.protocol.bundle import CLOSURE_NAME, Manifest, file_digests, python_minor, write_manifest
+from clipper_nomad.protocol.bundle import (
+    CLOSURE_NAME,
+    Manifest,
+    file_digests,
+    python_minor,
+    read_manifest,
+    write_manifest,
+)
 from clipper_nomad.protocol.datatypes import InputType
 
 PREFIX = "clipper-bundle-"
@@ -28,8 +36,24 @@ PREFIX = "clipper-bundle-"
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkModel:
+    """A model that a framework saves and loads itself, and that the function is called with.
+
+    `framework`: the runtime's loader of it. `save`: writes its files into a folder and returns what the loader must know.
+    `modules`: what must be installed where it runs. `features`: how many numbers an input of it has, if it says so.
+    """
+
+    framework: str
+    save: Callable[[Path], Mapping[str, str]]
+    modules: Sequence[str]
+    features: int | None = None
+
+
 @contextmanager
-def packed(function: Callable[..., object], *, kind: InputType, sample: Input | None) -> Iterator[Path]:
+def packed(
+    function: Callable[..., object], *, kind: InputType, sample: Input | None, model: FrameworkModel | None = None
+) -> Iterator[Path]:
     """Yield a folder with the bundle of `function`. `sample`: one input, on which a replica warms up before it serves.
 
     Raises: BundleError: the function cannot be pickled; the message names what cannot, and where it is reached from.
@@ -43,16 +67,27 @@ def packed(function: Callable[..., object], *, kind: InputType, sample: Input | 
     with tempfile.TemporaryDirectory(prefix=PREFIX) as name:
         folder = Path(name)
         (folder / CLOSURE_NAME).write_bytes(closure)
+        extra = {} if model is None else model.save(folder)
+        needed = {} if model is None else distributions_of(model.modules)
         manifest = Manifest(
             input_type=kind.word,
             python=python_minor(),
-            packages=distributions_of(modules),
+            packages=distributions_of(modules) | needed,
             files=file_digests(folder),
             sample=sample,
             toolkit=_toolkit_version(),
+            framework="" if model is None else model.framework,
+            extra=extra,
+            # without "+cpu" and the like: such a version is in no index, and pip takes one that is for the same
+            requirements=tuple(f"{name}=={version.partition('+')[0]}" for name, version in needed.items()),
         )
         write_manifest(folder, manifest)
         yield folder
+
+
+def set_sample(folder: Path, sample: Input) -> None:
+    """Give a bundle the sample that it was packed without."""
+    write_manifest(folder, replace(read_manifest(folder), sample=sample))
 
 
 def pickled(function: Callable[..., object]) -> tuple[bytes, set[str]]:

@@ -13,7 +13,7 @@ from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.index_settings import read_index_settings
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import Reference, model_image, parse, part_image
-from clipper_nomad.protocol.bundle import packed_by
+from clipper_nomad.protocol.bundle import packed_by, requirements_of
 
 Progress = Callable[[str, str], None]  # (image's name, what is said of it)
 
@@ -120,14 +120,16 @@ class ImageSet:
     ) -> Reference:
         """Build a model version's image from its bundle, push it if there is a registry, and return what to deploy.
 
-        `base`: an image of the user's, instead of the runtime's; the runtime is put on it first unless it has it.
+        `packages`: what is installed in it, besides what the bundle's framework needs. `base`: an image of the user's, which
+        has that, instead of the runtime's; the runtime is put on it first unless it has it.
         Raises: ImageError.
         """
         reference = model_image(cluster, name, version, registry=self._registry)
         runtime = self._runtime_on(base) if base else str(self.find(Part.RUNTIME))
         self._refuse_other_python(bundle, runtime)
         index = read_index_settings()
-        context = model_context(bundle, python=self._python, packages=packages, index=index)
+        wanted = packages if base else requirements_of(bundle, packages)
+        context = model_context(bundle, python=self._python, packages=wanted, index=index)
         self._say(reference, f"building on {runtime}")
         image_id = self._images.build(
             context,

@@ -2,6 +2,7 @@
 
     manifest.json    this module's Manifest; its SHA-256 is the bundle's digest
     func.pkl         the closure (cloudpickle), in Clipper's place
+    …                a framework's model, in its own format, under Clipper's name for it where there is one
     wheels/          packages to install beside it, if it brings any; gone once they are installed
     …                whatever else the deployer put beside it
 
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ MANIFEST_NAME = "manifest.json"
 CLOSURE_NAME = "func.pkl"
 WHEELS_NAME = "wheels"
 FORMAT = 1
+_OF_FRAMEWORKS = frozenset({"framework", "requirements"})
 
 
 class DamagedBundle(ValueError):
@@ -41,6 +44,8 @@ class Manifest:
 
     `python`: "3.11"; code objects do not load on another minor version. `packages`: name → version, as installed where
     the bundle was made. `sample`: one input as JSON, or None; the runtime warms up on it. `files`: path → SHA-256.
+    `framework`: which of the runtime's loaders has the model that the closure is called with, "" for none; `extra`: what
+    that loader must know. `requirements`: what it needs installed, for pip.
     """
 
     input_type: str
@@ -50,7 +55,9 @@ class Manifest:
     sample: Any = None  # JSON: a list of numbers, or a text (bytes in base64)
     toolkit: str = ""
     format: int = FORMAT
+    framework: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    requirements: Sequence[str] = ()
 
 
 def python_minor() -> str:
@@ -66,8 +73,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """Return the content of a manifest's file."""
-    return json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
+    """Return the content of a manifest's file. Fields of frameworks are left out where there is none: a runtime from
+    before them still reads it."""
+    fields = {name: value for name, value in asdict(manifest).items() if value or name not in _OF_FRAMEWORKS}
+    return json.dumps(fields, indent=1, sort_keys=True).encode()
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -113,6 +122,23 @@ def packed_by(folder: Path) -> str | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return found if isinstance(found, str) else None
+
+
+def requirements_of(folder: Path, asked: Sequence[str]) -> list[str]:
+    """Return what pip is to install for the bundle in `folder`: what was asked for, and what its framework needs unless
+    that was among it, in whatever version. A folder that is no bundle needs nothing."""
+    try:
+        needed = [str(each) for each in json.loads((folder / MANIFEST_NAME).read_bytes()).get("requirements", ())]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return list(asked)
+    named = {_distribution(each) for each in asked}
+    return [*asked, *(each for each in needed if _distribution(each) not in named)]
+
+
+def _distribution(requirement: str) -> str:
+    """Return the name in a requirement as indexes compare it: "Scikit_Learn[x]>=1" is of scikit-learn."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
+    return re.sub(r"[-_.]+", "-", match.group() if match else requirement).lower()
 
 
 def check_python(manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""A bundle's folder → a function to call. The only file that unpickles.
+"""A bundle's folder → a function to call. It and what it calls in frameworks/ are all that unpickles.
 
 Every file is checked against the manifest, and the manifest against the digest that was deployed, before a byte of it
 is run. A folder `modules` in the bundle is put on sys.path, as in Clipper.
@@ -7,8 +7,10 @@ is run. A folder `modules` in the bundle is put on sys.path, as in Clipper.
 from __future__ import annotations
 
 import base64
+import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from clipper_nomad.protocol.bundle import CLOSURE_NAME, DamagedBundle, check_python, read_manifest
 from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, input_type, unpack_inputs
+from clipper_nomad_runtime.frameworks import arguments
 
 MODULES_NAME = "modules"
 
@@ -53,6 +56,9 @@ def load_model(folder: Path, *, digest: str | None, kind: InputType | None) -> M
     function = _unpickle(folder)
     if not callable(function):
         raise ModelFailed(f"{CLOSURE_NAME} holds a {type(function).__name__}, which cannot be called")
+    with _its_failures():
+        if before := arguments(manifest.framework, folder, manifest.extra):
+            function = functools.partial(function, *before)
     return Model(function=function, input_type=kind, sample=sample, toolkit=manifest.toolkit)
 
 
@@ -76,9 +82,17 @@ def _unpickle(folder: Path) -> object:
     if modules.is_dir():
         sys.dont_write_bytecode = True  # the bundle stays what its manifest says
         sys.path.append(str(modules))
+    with _its_failures(), (folder / CLOSURE_NAME).open("rb") as file:
+        return cloudpickle.load(file)
+
+
+@contextmanager
+def _its_failures() -> Iterator[None]:
+    """Tell what the model's own code raises from what is wrong with its bundle."""
     try:
-        with (folder / CLOSURE_NAME).open("rb") as file:
-            return cloudpickle.load(file)
+        yield
+    except DamagedBundle:
+        raise
     except ImportError as exc:
         raise ImportMissing(str(exc)) from exc
     except BaseException as exc:  # SystemExit too: a model that exits while it is loaded has failed

@@ -222,7 +222,7 @@ def test_what_cannot_be_deployed_leaves_nothing_and_says_why(laptop: Laptop) -> 
     names = laptop.manager.names
 
     with pytest.raises(ClipperException, match="no weights are here"):
-        laptop.deploy("1", Unloadable())
+        laptop.deploy("1", Unloadable(), trial=False)
     with pytest.raises(ClipperException, match="is not kept here: it was never sent"):
         laptop.conn.deploy_model(MODEL, 2, "doubles", f"bundle:sha256-{'0' * 64}/{runtime_of(laptop)}")
 

@@ -229,7 +229,10 @@ def connected(rig: Rig, daemon: docker.DockerClient, images: ImageSet, case: Cas
 def deploy(
     conn: ClipperConnection, function: Function, *, sample: Sequence[float] | None = None, timeout_s: float = 60.0
 ) -> None:
-    python_deployer.deploy_python_closure(conn, MODEL, VERSION, "doubles", function, sample=sample, timeout_s=timeout_s)
+    # without the trial on this machine, which would find most of it: what a replica finds is under test
+    python_deployer.deploy_python_closure(
+        conn, MODEL, VERSION, "doubles", function, sample=sample, timeout_s=timeout_s, trial=False
+    )
 
 
 def assert_nothing_is_left(cluster: Cluster) -> None:

@@ -39,7 +39,7 @@ class Total:
 total = Total()
 """
 DEPLOY = ("deploy", *WHERE, "model.py:total", "--sample", "[1.0, 2.0]")
-LOADS_LONG = ("--env", "LOADS_FOR_S=100")
+LOADS_LONG = ("--env", "LOADS_FOR_S=100", "--no-trial")
 
 
 @pytest.fixture(scope="module")

@@ -247,7 +247,7 @@ def test_a_model_that_cannot_serve_leaves_the_old_version_serving_and_nothing_of
     app = clipper.deploy(ten, "m", sample=[1.0])
 
     with pytest.raises(DeployFailed, match="Model 'm' version '2' was not deployed") as caught:
-        clipper.deploy(function, "m", sample=sample, input_type="doubles")
+        clipper.deploy(function, "m", sample=sample, input_type="doubles", trial=False)
 
     assert cause in str(caught.value)
     assert app.predict([1.0]).output == 10
@@ -260,7 +260,7 @@ def test_an_app_that_was_registered_for_a_failed_deploy_goes_with_it(clipper: Cl
     with pytest.raises(DeployFailed):
         clipper.deploy(wrong_count.predict, "m", sample=[1.0])
     with pytest.raises(DeployFailed):
-        create_endpoint(clipper, "n", "doubles", wrong_count.predict, sample=[1.0])
+        create_endpoint(clipper, "n", "doubles", wrong_count.predict, sample=[1.0], trial=False)
 
     assert (clipper.get_all_apps(), clipper.get_all_models()) == ([], [])
 

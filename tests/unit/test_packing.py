@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,18 @@ import pytest
 
 from clipper_nomad.connection.inputs import Input
 from clipper_nomad.deployers.closure_modules import local_modules_by_value
-from clipper_nomad.deployers.packing import packed
+from clipper_nomad.deployers.packing import FrameworkModel, packed, set_sample
 from clipper_nomad.errors import BundleError
-from clipper_nomad.protocol.bundle import CLOSURE_NAME, Manifest, check_python, python_minor, read_manifest
+from clipper_nomad.protocol.bundle import (
+    CLOSURE_NAME,
+    MANIFEST_NAME,
+    Manifest,
+    check_python,
+    python_minor,
+    read_manifest,
+    requirements_of,
+    write_manifest,
+)
 from clipper_nomad.protocol.datatypes import InputType
 
 Function = Callable[..., Any]  # of a model
@@ -218,6 +228,48 @@ def test_what_an_object_says_against_it_is_passed_on() -> None:
 def test_what_cannot_be_called_cannot_be_deployed(thing: Function) -> None:
     with pytest.raises(BundleError, match="cannot be deployed; expected a function"):
         bundle_of(thing)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ([], ["scikit-learn==1.5.0", "skops==0.11"]),
+        (["six", "scikit_learn >= 1.4"], ["six", "scikit_learn >= 1.4", "skops==0.11"]),
+        (["Skops[more]==1", "scikit-learn-extra"], ["Skops[more]==1", "scikit-learn-extra", "scikit-learn==1.5.0"]),
+    ],
+)
+def test_what_a_framework_needs_is_installed_unless_it_was_asked_for(
+    tmp_path: Path, asked: list[str], wanted: list[str]
+) -> None:
+    needed = ("scikit-learn==1.5.0", "skops==0.11")
+    write_manifest(
+        tmp_path, Manifest(input_type="doubles", python=python_minor(), packages={}, files={}, requirements=needed)
+    )
+
+    assert requirements_of(tmp_path, asked) == wanted
+    assert requirements_of(tmp_path / "nowhere", asked) == asked
+
+
+def test_a_bundle_without_a_framework_has_no_field_that_an_older_runtime_does_not_know() -> None:
+    with packed(len, kind=InputType.DOUBLES, sample=None) as folder:
+        fields = json.loads((folder / MANIFEST_NAME).read_bytes())
+
+    assert set(fields) == {"extra", "files", "format", "input_type", "packages", "python", "sample", "toolkit"}
+
+
+def test_a_framework_s_model_is_saved_beside_the_closure_and_noted() -> None:
+    def save(folder: Path) -> dict[str, str]:
+        (folder / "model.bin").write_bytes(b"weights")
+        return {"model_class": "Linear"}
+
+    model = FrameworkModel(framework="of-a-test", save=save, modules=["attr"])
+    with packed(len, kind=InputType.DOUBLES, sample=None, model=model) as folder:
+        set_sample(folder, [1.0])
+        manifest = read_manifest(folder)
+
+    assert sorted(manifest.files) == ["func.pkl", "model.bin"]
+    assert (manifest.framework, manifest.extra, manifest.sample) == ("of-a-test", {"model_class": "Linear"}, [1.0])
+    assert list(manifest.requirements) == [f"attrs=={version('attrs')}"]
 
 
 @pytest.mark.parametrize("ending", [None, KeyboardInterrupt, RuntimeError])
