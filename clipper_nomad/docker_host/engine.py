@@ -14,7 +14,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
-from docker.types import Healthcheck, Mount
+from docker.types import Healthcheck, LogConfig, Mount
 
 from clipper_nomad.docker_host.containers import HEALTH_EVERY_S, HEALTH_WITHIN_S, ContainerSpec, ExtraSettings
 from clipper_nomad.docker_host.limits import MIB
@@ -26,8 +26,10 @@ from clipper_nomad.images.recipes import LABEL
 
 CALL_WITHIN_S = 300  # a pull that says nothing for so long is given up; other calls take less than a second
 LOG_LINES = 10_000
+_HERE = ("http+docker://localhost", "http+docker://localnpipe", "http://localhost:", "http://127.0.0.1:")  # the library's
 _NANO = 1_000_000_000
 _CONFLICT = 409
+_KEPT_LOG = {"max-size": "16m", "max-file": "4"}  # Docker's own default for its json-file grows without bound
 _RESTARTS = {"Name": "unless-stopped"}  # also after the host's own restart
 
 
@@ -55,7 +57,7 @@ class DockerEngine:
     @property
     def is_here(self) -> bool:
         """Whether this machine is the Docker host, so that its ports can be looked at."""
-        return str(self.client.api.base_url).startswith(("http+docker://", "http+unix://", "http://localhost"))
+        return str(self.client.api.base_url).startswith(_HERE)
 
     # ---- containers ------------------------------------------------------------------------------------------------
 
@@ -83,6 +85,7 @@ class DockerEngine:
         ]
         settings: dict[str, Any] = {  # Any: the library's own types
             "restart_policy": _RESTARTS,
+            "log_config": self._log_config(),
             **extra.others("labels", "environment", "mounts"),
             **spec.limits,
             "name": spec.name,
@@ -120,6 +123,12 @@ class DockerEngine:
             self.remove(container)
             raise
         return container
+
+    def _log_config(self) -> LogConfig | None:
+        """Return how the log of a container is kept; None where the host has a way of its own."""
+        with answered("asking Docker how it keeps logs"):
+            is_usual = self.client.info().get("LoggingDriver") == LogConfig.types.JSON
+        return LogConfig(type=LogConfig.types.JSON, config=_KEPT_LOG) if is_usual else None
 
     def start(self, container: str) -> None:
         """Start a container. Raises: DockerHostError: also for a port of the host that is taken."""

@@ -25,8 +25,10 @@ from clipper_nomad import ClipperConnection, ClipperException, DeployFailed, Doc
 from clipper_nomad.cluster.jobs.options import JobOptions
 from clipper_nomad.cluster.jobs.requirements import HostVolume
 from clipper_nomad.container_manager import CLIPPER_DOCKER_LABEL
+from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import DockerHostError, ImageError, InvalidSpec
 from clipper_nomad.images.image_set import ImageSet
+from clipper_nomad.protocol.datatypes import InputType
 from tests.cluster.parts import forget_here, redis_image
 from tests.process.clipper_containers import ServingContainer
 from tests.waiting import wait_until
@@ -219,6 +221,22 @@ def test_an_acknowledged_write_survives_kill_9_of_the_store(host: Host, clipper:
     assert clipper.get_all_apps() == ["after", "kept"]
 
 
+def test_after_a_restart_of_every_container_it_serves_as_before(host: Host, clipper: ClipperConnection) -> None:
+    """As after the host's own restart."""
+    clipper.deploy(add_up, "m", sample=[1.0])
+
+    for container in host.containers():
+        container.restart(timeout=1)
+
+    addresses = manager_of(clipper).get_query_addrs()
+    wait_until(
+        lambda: [answer_or_none(address, 3.0) for address in addresses] == [3.0] * FRONTENDS,
+        "every frontend answers again",
+        within_s=BACK_WITHIN_S,
+    )
+    assert clipper.get_all_models() == ["m:1"]
+
+
 def inside(host: Host, container: Container, number: signal.Signals) -> None:
     """Kill the container's process as the kernel would: Docker does not start again what was killed through it."""
     pid = inspected(container)["State"]["Pid"]
@@ -303,6 +321,36 @@ def test_a_container_of_clipper_s_serves_at_the_rpc_address(clipper: ClipperConn
 
     with ServingContainer(clipper.cm.get_rpc_addr(), model="legacy"):
         answers = [ask(address, "legacy", 7.5) for address in manager_of(clipper).get_query_addrs()]
+
+    assert answers == [7.5] * FRONTENDS
+
+
+def test_a_container_of_clipper_s_on_the_network_needs_the_frontends_name_alone(
+    host: Host, clipper: ClipperConnection
+) -> None:
+    """Ours plays one: it speaks RPC version 3, on Clipper's default port."""
+    clipper.register_application("legacy", "doubles", "-1.0", 20_000_000)
+    clipper.register_model("legacy", "1", "doubles")
+    clipper.link_model_to_app("legacy", "legacy")
+    with packed(add_up, kind=InputType.DOUBLES, sample=[1.0]) as bundle:
+        image = clipper.build_model("legacy", 1, str(bundle), "default")
+    said = {"NAME": "legacy", "VERSION": "1"}
+
+    container = host.daemon.containers.run(
+        image,
+        network=host.network,
+        environment={
+            "CLIPPER_IP": manager_of(clipper).names.frontends,
+            "CLIPPER_RPC_VERSION": "3",
+            "CLIPPER_INPUT_TYPE": "doubles",
+            **{f"CLIPPER_MODEL_{name}": value for name, value in said.items()},
+        },
+        detach=True,
+    )
+    try:
+        answers = [ask(address, "legacy", 7.5) for address in manager_of(clipper).get_query_addrs()]
+    finally:
+        container.remove(force=True)
 
     assert answers == [7.5] * FRONTENDS
 

@@ -28,7 +28,11 @@ from tests.cluster.parts import forget_here, redis_image
 from tests.cluster.rig import Rig
 
 _ELSEWHERE = (pytest.mark.cluster, pytest.mark.timeout(600))
-PLACES = [pytest.param("local"), pytest.param("docker", marks=_ELSEWHERE), pytest.param("nomad", marks=_ELSEWHERE)]
+PLACES = [
+    pytest.param("local"),
+    pytest.param("docker", marks=_ELSEWHERE),
+    pytest.param("nomad", marks=(*_ELSEWHERE, pytest.mark.slow)),
+]
 ENDED = ("complete", "failed", "lost")  # of Nomad's allocations; one that serves may still be said to be pending
 
 
