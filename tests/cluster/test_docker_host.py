@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import secrets
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import DockerHostError, ImageError, InvalidSpec
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.protocol.datatypes import InputType
-from tests.cluster.parts import forget_here, redis_image
+from tests.cluster.parts import BASE, forget_here, redis_image
 from tests.process.clipper_containers import ServingContainer
 from tests.waiting import wait_until
 
@@ -196,7 +194,7 @@ def test_a_frontend_that_was_killed_comes_back_and_has_its_replicas_again(host: 
     clipper.deploy(add_up, "m", sample=[1.0])
     killed = host.containers("query_frontend-")[0]
 
-    inside(host, killed, signal.SIGKILL)
+    kill(host, killed)
 
     port = killed.labels["ai.clipper.query_frontend.query.port"]
     wait_until(lambda: answer_or_none(f"localhost:{port}", 3.0) == 3.0, "it answers again", within_s=BACK_WITHIN_S)
@@ -206,7 +204,7 @@ def test_a_frontend_that_was_killed_comes_back_and_has_its_replicas_again(host: 
 def test_a_query_waits_for_a_replica_that_was_killed(host: Host, clipper: ClipperConnection) -> None:
     app = clipper.deploy(add_up, "m", sample=[1.0], slo_micros=20_000_000)
 
-    inside(host, host.containers("m_1-")[0], signal.SIGKILL)
+    kill(host, host.containers("m_1-")[0])
 
     assert app.predict([4.0]).output == 4.0
 
@@ -214,7 +212,7 @@ def test_a_query_waits_for_a_replica_that_was_killed(host: Host, clipper: Clippe
 def test_an_acknowledged_write_survives_kill_9_of_the_store(host: Host, clipper: ClipperConnection) -> None:
     clipper.register_application("kept", "doubles", "-1.0", 100_000)
 
-    inside(host, host.containers("redis-")[0], signal.SIGKILL)
+    kill(host, host.containers("redis-")[0])
 
     wait_until(lambda: inspected(host.containers("redis-")[0])["State"]["Running"], "the store runs", within_s=BACK_WITHIN_S)
     clipper.register_application("after", "doubles", "-1.0", 100_000)
@@ -237,12 +235,11 @@ def test_after_a_restart_of_every_container_it_serves_as_before(host: Host, clip
     assert clipper.get_all_models() == ["m:1"]
 
 
-def inside(host: Host, container: Container, number: signal.Signals) -> None:
+def kill(host: Host, container: Container) -> None:
     """Kill the container's process as the kernel would: Docker does not start again what was killed through it."""
     pid = inspected(container)["State"]["Pid"]
-    assert isinstance(pid, int)
     assert pid > 1
-    os.kill(pid, number)
+    host.daemon.containers.run(BASE, ["sh", "-c", f"kill -9 {pid}"], pid_mode="host", user="0", remove=True)
 
 
 def answer_or_none(address: str, value: float) -> float | None:
