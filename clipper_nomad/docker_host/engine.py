@@ -243,6 +243,7 @@ def _seen(container: Container) -> Seen:
         id=attrs["Id"],
         name=attrs["Name"].lstrip("/"),
         image_id=attrs["Image"],
+        network=attrs["HostConfig"]["NetworkMode"],
         labels=attrs["Config"].get("Labels") or {},
         created=attrs["Created"],
         status=state["Status"],

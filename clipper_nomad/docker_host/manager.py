@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -56,11 +56,11 @@ class DockerContainerManager:
 
     cluster_name … extra_container_kwargs are Clipper's. `docker_ip_address`: how the host is reached from here; ports are
     published on its loopback address while that is localhost, else on all. Ports are wishes: one that is taken gives way,
-    and the attributes have the real ones after `start_clipper` or `connect`. `clipper_rpc_port`: for containers of Clipper's
-    RPC version 3, unless `legacy_rpc` is False; our own replicas speak to the frontends on `docker_network` alone.
-    `redis_ip`, `redis_port`, `redis_password`: a Redis of yours, as the containers reach it; the cluster's own is published
-    nowhere, so `redis_port` is not used then. `extra_container_kwargs`: arguments of the Docker library for every container.
-    `prometheus_port`, `fluentd_port`: nothing is started for them.
+    and the attributes have the real ones, as they have the real network, after `start_clipper` or `connect`.
+    `clipper_rpc_port`: for containers of Clipper's RPC version 3, unless `legacy_rpc` is False; our own replicas speak to
+    the frontends on `docker_network` alone. `redis_ip`, `redis_port`, `redis_password`: a Redis of yours, as the containers
+    reach it; the cluster's own is published nowhere, so `redis_port` is not used then. `extra_container_kwargs`: arguments
+    of the Docker library for every container. `prometheus_port`, `fluentd_port`: nothing is started for them.
 
     `registry`: where images are pushed to and pulled from; without it CLIPPER_REGISTRY, and without that they stay on the
     host. `redis_volume`: a named volume for the store's data, which otherwise go with the cluster. `encrypted`: the model
@@ -127,7 +127,6 @@ class DockerContainerManager:
         self._images = images or ImageSet(registry=registry, base=base_image, network=build_network, progress=_tell)
         self._engine = DockerEngine()
         self._containers = ClusterContainers(self._engine, cluster_name)
-        self._launcher = Launcher(self._engine, network=docker_network, reached_at=docker_ip_address, extra=self._extra)
         self._known: Running | None = None
 
     @property
@@ -184,7 +183,7 @@ class DockerContainerManager:
             self._engine.fetch_image(image)
         self._engine.make_network(self.docker_network)
         try:
-            start_parts(self._engine, self._launcher, self._new_parts(), wanted)
+            start_parts(self._engine, self._launcher(), self._new_parts(), wanted)
             self.connect()
         except BaseException as exc:
             with _noting(exc):
@@ -199,6 +198,7 @@ class DockerContainerManager:
                 f"This Docker host runs no cluster {self.cluster_name!r}.",
                 hint="Start it with start_clipper(). DOCKER_HOST says which host is looked at.",
             )
+        self.docker_network = self._known.network
         self.clipper_query_port = self._known.query_ports[0]
         self.clipper_management_port = self._known.admin_port
         self.clipper_rpc_port = self._known.rpc_port or self.clipper_rpc_port
@@ -217,7 +217,8 @@ class DockerContainerManager:
         self._remove(frontends, within_s=drain_s if graceful else 0)  # first: what is in flight still has its replicas
         self._remove(models, within_s=drain_s if graceful else 0)
         self._remove(others, within_s=STOP_STORE_S if graceful else 0)
-        self._engine.drop_network(self.docker_network)
+        for network in {self.docker_network, *(each.network for each in found)}:
+            self._engine.drop_network(network)
         self._known = None
 
     # ---- models ----------------------------------------------------------------------------------------------------
@@ -423,6 +424,9 @@ class DockerContainerManager:
     def _records(self) -> VersionRecords:
         return VersionRecords(self._engine, self._connected.admin)
 
+    def _launcher(self) -> Launcher:
+        return Launcher(self._engine, network=self.docker_network, reached_at=self.public_hostname, extra=self._extra)
+
     def _new_parts(self) -> Parts:
         own_password = secrets.token_urlsafe(32) if self._external is None else ""
         secret = new_secret_key() if self._encrypted else ""
@@ -437,8 +441,9 @@ class DockerContainerManager:
         )
 
     def _start_replicas(self, record: Version, count: int) -> None:
+        launcher = self._launcher()
         for _ in range(count):
-            self._launcher.launch(
+            launcher.launch(
                 lambda number, _: record.replica(number, names=self.names, server_key=self._connected.server_key)
             )
 
@@ -446,11 +451,13 @@ class DockerContainerManager:
         """Stop and remove containers, all at once. `within_s` 0: kill them."""
         if not containers:
             return
-        end: Callable[[Seen], None]
-        if within_s:
-            end = lambda seen: self._engine.stop(seen.id, within_s=within_s)  # noqa: E731
-        else:
-            end = lambda seen: self._engine.remove(seen.id)  # noqa: E731
+
+        def end(seen: Seen) -> None:
+            if within_s:
+                self._engine.stop(seen.id, within_s=within_s)
+            else:
+                self._engine.remove(seen.id)
+
         with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(containers))) as pool:
             for done in [pool.submit(end, each) for each in containers]:
                 done.result()

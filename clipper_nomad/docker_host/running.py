@@ -23,6 +23,7 @@ class Running:
 
     `server_key`: the frontends' public one, "" without encryption."""
 
+    network: str
     admin: str
     admin_port: int
     query_ports: tuple[int, ...]
@@ -67,6 +68,7 @@ class ClusterContainers:
             return None
         rpc_ports = _ports(frontends, parts.RPC_LABEL)
         return Running(
+            network=admins[0].network,
             admin=admins[0].id,
             admin_port=_ports(admins, parts.ADMIN_LABEL)[0],
             query_ports=_ports(frontends, parts.QUERY_LABEL),

@@ -26,6 +26,7 @@ class Seen:
     id: str
     name: str
     image_id: str
+    network: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     status: str = "running"

@@ -180,6 +180,16 @@ def test_a_cluster_that_runs_is_not_started_again(host: Host, clipper: ClipperCo
     assert len(host.containers()) == 2 + FRONTENDS
 
 
+def test_who_connects_need_not_know_the_network(host: Host, clipper: ClipperConnection) -> None:
+    other = ClipperConnection(host.manager(docker_network="some-other-network"))
+    other.connect()
+
+    app = other.deploy(add_up, "m", sample=[1.0])
+
+    assert app.predict([2.0]).output == 2.0
+    assert clipper.get_all_models() == ["m:1"]
+
+
 # --- several frontends ---
 
 
