@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from clipper_nomad.connection.clipper_names import deployment_regex as deployment_regex
     from clipper_nomad.connection.deployed_app import DeployedApp as DeployedApp
     from clipper_nomad.connection.prediction import Prediction as Prediction
+    from clipper_nomad.docker_host.manager import DockerContainerManager as DockerContainerManager
     from clipper_nomad.errors import AdminRefused as AdminRefused
     from clipper_nomad.errors import AdminUnreachable as AdminUnreachable
     from clipper_nomad.errors import BundleError as BundleError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import ConsulUnreachable as ConsulUnreachable
     from clipper_nomad.errors import DeployFailed as DeployFailed
     from clipper_nomad.errors import DiscoveryError as DiscoveryError
+    from clipper_nomad.errors import DockerHostError as DockerHostError
     from clipper_nomad.errors import FabioUnreachable as FabioUnreachable
     from clipper_nomad.errors import ImageError as ImageError
     from clipper_nomad.errors import InvalidName as InvalidName
@@ -78,6 +80,8 @@ _HOMES = {
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
     "DiscoveryError": "errors",
+    "DockerContainerManager": "docker_host.manager",
+    "DockerHostError": "errors",
     "FabioLoadBalancer": "cluster.routes",
     "FabioUnreachable": "errors",
     "Gpus": "cluster.jobs.requirements",
@@ -123,6 +127,8 @@ __all__ = [
     "DeployFailed",
     "DeployedApp",
     "DiscoveryError",
+    "DockerContainerManager",
+    "DockerHostError",
     "FabioLoadBalancer",
     "FabioUnreachable",
     "Gpus",

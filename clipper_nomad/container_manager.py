@@ -1,7 +1,8 @@
 """What ClipperConnection asks of any place that runs containers (or processes). No implementation lives here.
 
-LocalContainerManager runs processes on this machine. The names and argument orders of Clipper's abstract class are kept
-where Clipper has the method; the rest is what a deploy needs to be atomic and to explain itself.
+LocalContainerManager runs processes on this machine, DockerContainerManager containers on one host, NomadContainerManager
+jobs on a cluster. The names and argument orders of Clipper's abstract class are kept where Clipper has the method; the rest
+is what a deploy needs to be atomic and to explain itself.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@
   + DeployFailed              a model version did not become ready; nothing of it is left behind
   + PredictionFailed          a query got no answer; has the HTTP `status` (None: nobody answered) and the `cause`
   + StackError                the local stack could not be started, found or stopped
+  + DockerHostError           a Docker host did not do what it was asked, or a container there does not run
   + StoreError                the store cannot be reached, or holds what it should not
   + InvalidSetting             an address or another setting from the environment or an argument cannot be used
   + JobspecError              Nomad cannot read a jobspec, or understood it differently than it was meant
@@ -107,6 +108,14 @@ class PredictionFailed(ClipperException):
 
 class StackError(ClipperException):
     """The local stack could not be started, found or stopped."""
+
+
+class DockerHostError(ClipperException):
+    """A Docker host did not do what it was asked, or a container there does not run. `log_tail`: the end of its log."""
+
+    def __init__(self, msg: str, *, hint: str | None = None, log_tail: str = "") -> None:
+        super().__init__(msg, hint=hint)
+        self.log_tail = log_tail
 
 
 class StoreError(ClipperException):

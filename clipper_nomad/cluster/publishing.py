@@ -15,13 +15,12 @@ from clipper_nomad.cluster.jobs.requirements import Placement
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.secret_keeper import SecretKeeper
-from clipper_nomad.images.image_set import ImageSet
+from clipper_nomad.images.image_set import DEFAULT_BASE, ImageSet
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import parse
 from clipper_nomad.protocol.bundle import requirements_of
 from clipper_nomad.protocol.bundle_store import fetch_token, parse_reference
 
-DEFAULT_BASE = "default"  # Clipper's word
 LOST_WITH_NODE = (
     "models that have no image are kept on the disk of admin's allocation: if its node is lost, their replicas that run go"
     " on, and no new ones can start. bundle_volume= (up --bundle-volume) keeps them on a host volume"
@@ -72,13 +71,15 @@ class Publishing:
         Raises: InvalidName. ImageError: of an image. BundleError, AdminRefused, AdminUnreachable: of a bundle.
         """
         self._names.model_job(name, version)  # a name that cannot be deployed is refused before anything is made
-        base = "" if base == DEFAULT_BASE else base
         if registry is None and not self._images.builds_models:
-            runtime = base or self._runtime_image
-            packages = packages if base else requirements_of(bundle, packages)  # a named image has its framework
+            is_default = base in {"", DEFAULT_BASE}
+            runtime = self._runtime_image if is_default else base
+            packages = requirements_of(bundle, packages) if is_default else packages  # a named image has its framework
             return str(self._bundles.publish(bundle, packages=packages, runtime=runtime, title=f"{name}:{version}"))
-        images = self._images if registry is None else self._images.with_registry(registry)
-        return str(images.build_model(self._names.cluster, name, version, bundle, packages=packages, base=base))
+        cluster = self._names.cluster
+        return str(
+            self._images.publish_model(cluster, name, version, bundle, base=base, registry=registry, packages=packages)
+        )
 
     def withdraw(self, image: str) -> None:
         """Take back what was published: a bundle from admin's disk, an image's name from this machine's Docker."""

@@ -10,8 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import zmq
-
+from clipper_nomad.channel_keys import new_secret_key, public_key_of
 from clipper_nomad.cluster.jobs.task_files import (
     ADMIN_TOKEN,
     BUNDLE_TOKEN,
@@ -59,7 +58,7 @@ class SecretKeeper:
         makers: Mapping[str, Callable[[], str]] = {
             ADMIN_TOKEN: lambda: secrets.token_urlsafe(32),
             STORE_PASSWORD: lambda: store_password or secrets.token_urlsafe(32),
-            CURVE_SECRET: _new_secret_key,
+            CURVE_SECRET: new_secret_key,
         }
         values = {}
         for item, jobs in owners.items():
@@ -69,22 +68,22 @@ class SecretKeeper:
                 self._put(job, {item: values[item]})
         for job in (names.redis_job, names.admin_job, names.frontend_job) if self._of_registry else ():
             self._put(job, self._of_registry)
-        return ClusterSecrets(values[ADMIN_TOKEN], _public_of(values[CURVE_SECRET]))
+        return ClusterSecrets(values[ADMIN_TOKEN], public_key_of(values[CURVE_SECRET]))
 
     def find(self) -> ClusterSecrets | None:
         """Return the secrets of a cluster that was brought up before, None if there are none."""
         items = self._items(self._names.frontend_job)
         if ADMIN_TOKEN not in items or CURVE_SECRET not in items:
             return None
-        return ClusterSecrets(items[ADMIN_TOKEN], _public_of(items[CURVE_SECRET]))
+        return ClusterSecrets(items[ADMIN_TOKEN], public_key_of(items[CURVE_SECRET]))
 
     def ensure_of_model(self, job: JobStub, *, has_key: bool) -> str:
         """Make what a model version's job lacks of its secrets, and return its public key, "" without one.
 
         Whose they are stands beside them, as in the job's meta: they may outlive it."""
-        makes = {CURVE_SECRET: _new_secret_key} if has_key else {}
+        makes = {CURVE_SECRET: new_secret_key} if has_key else {}
         items = self._put(job.id, {**self._of_registry, **job.meta}, make=makes)
-        return _public_of(items[CURVE_SECRET]) if has_key else ""
+        return public_key_of(items[CURVE_SECRET]) if has_key else ""
 
     def keep_bundle_token(self, job: str, token: str) -> None:
         """Let the replicas of a model version have what opens their bundle."""
@@ -139,11 +138,3 @@ class SecretKeeper:
             else:
                 return wanted
         raise AssertionError("unreachable")
-
-
-def _new_secret_key() -> str:
-    return zmq.curve_keypair()[1].decode()
-
-
-def _public_of(secret: str) -> str:
-    return zmq.curve_public(secret.encode()).decode()

@@ -17,6 +17,14 @@ from clipper_nomad.images.recipes import model_recipe, part_recipe
 DISTRIBUTION = "clipper-nomad"
 
 
+def toolkit_version() -> str:
+    """Return the version of this package."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
+        return "unknown"
+
+
 def part_context(part: Part, *, python: str, index: IndexSettings) -> bytes:
     """Return the context for a part's image. Raises: ImageError: this package is not installed."""
     try:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from clipper_nomad.errors import ImageError
-from clipper_nomad.images.contexts import DISTRIBUTION, model_context, part_context
+from clipper_nomad.images.contexts import model_context, part_context, toolkit_version
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.index_settings import read_index_settings
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import Reference, model_image, parse, part_image
 from clipper_nomad.protocol.bundle import packed_by, requirements_of
 
+DEFAULT_BASE = "default"  # Clipper's word
 Progress = Callable[[str, str], None]  # (image's name, what is said of it)
 
 
@@ -74,11 +74,7 @@ class ImageSet:
 
     def name(self, part: Part) -> Reference:
         """Return what the image of a part is called."""
-        try:
-            toolkit = importlib.metadata.version(DISTRIBUTION)
-        except importlib.metadata.PackageNotFoundError:
-            toolkit = "unknown"
-        return part_image(part, toolkit=toolkit, python=self._python, registry=self._registry)
+        return part_image(part, toolkit=toolkit_version(), python=self._python, registry=self._registry)
 
     def build_parts(self, parts: Iterable[Part] = tuple(Part)) -> dict[Part, Reference]:
         """Build the images of these parts and return their names. Raises: ImageError."""
@@ -145,6 +141,22 @@ class ImageSet:
         fixed = Reference(reference.repository, f"{version}-{image_id.removeprefix('sha256:')[:12]}")
         self._images.tag(image_id, fixed)
         return fixed
+
+    def publish_model(
+        self,
+        cluster: str,
+        name: str,
+        version: str,
+        bundle: Path,
+        *,
+        base: str = "",
+        registry: str | None = None,
+        packages: Sequence[str] = (),
+    ) -> Reference:
+        """Do `build_model` as Clipper's callers ask for it: `base` may be "default", `registry` another than usual."""
+        images = self if registry is None else self.with_registry(registry)
+        base = "" if base == DEFAULT_BASE else base
+        return images.build_model(cluster, name, version, bundle, packages=packages, base=base)
 
     def _refuse_other_python(self, bundle: Path, runtime: str) -> None:
         """See that the image can load the bundle. Raises: ImageError."""

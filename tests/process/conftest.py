@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.places import PLACES, Place, opened
 from tests.process.stores import BINARIES, StoreServer, binary
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A cluster on each container manager that is present; one for all tests of a file."""
+    yield from opened(request.param, request, tmp_path_factory.mktemp("stack"))
 
 
 @pytest.fixture(params=BINARIES)

@@ -1,4 +1,7 @@
-"""ClipperConnection on a real local stack: deploy, predict, versions, replicas, and every refusal a user can meet."""
+"""ClipperConnection on a real local stack: deploy, predict, and every refusal a user can meet.
+
+What holds on every container manager is in test_connection_contract.py and test_connection_deploys.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from sklearn.linear_model import LinearRegression
 
 import clipper_nomad
@@ -28,7 +30,7 @@ from clipper_nomad.errors import (
     PredictionFailed,
     UnconnectedException,
 )
-from tests.models import exits, identity, raises, wrong_count, wrong_types
+from tests.models import exits, raises, wrong_count, wrong_types
 
 pytestmark = pytest.mark.process
 
@@ -82,115 +84,7 @@ def test_a_model_is_deployed_and_answers_as_in_the_notebook(clipper: ClipperConn
     assert "input: doubles[10]" in shown
 
 
-def test_clipper_s_own_steps_do_the_same(clipper: ClipperConnection) -> None:
-    clipper.register_application("app-1", "doubles", "-1.0", 10_000_000)
-    unlinked = clipper.predict("app-1", [1.0, 2.0])
-
-    deploy_python_closure(clipper, "adder", 1, "doubles", add_up, sample=[1.0, 2.0])
-    clipper.link_model_to_app("app-1", "adder")
-    linked = clipper.predict("app-1", [1.0, 2.0])
-
-    assert (unlinked.output, unlinked.default) == (-1.0, True)
-    assert unlinked.default_explanation == "No connected models found for query"
-    assert (linked.output, linked.default) == (3.0, False)
-    said = requests.post(clipper.predict_url("app-1"), json={"input": [0.5, 0.25]}, timeout=10).json()
-    assert said["output"] == 0.75
-
-
-def test_create_endpoint_registers_deploys_and_links(clipper: ClipperConnection) -> None:
-    create_endpoint(clipper, "adder", "doubles", add_up)
-
-    assert clipper.get_linked_models("adder") == ["adder"]
-    app = clipper.get_app_info("adder")
-    assert app is not None
-    assert (app["default_output"], app["latency_slo_micros"]) == ("None", 3_000_000)
-    assert clipper.predict("adder", np.ones(4)).output == 4.0
-
-
-def test_a_new_version_takes_over_and_the_old_one_can_be_asked_for_and_set(clipper: ClipperConnection) -> None:
-    app = clipper.deploy(add_up, "m", sample=[1.0])
-    clipper.deploy(ten, "m", sample=[1.0])
-
-    assert app.predict([3.0]).output == 10
-    assert clipper.predict("m", [3.0], version=1).output == 3.0
-    assert clipper.get_current_model_version("m") == "2"
-    clipper.set_model_version("m", 1)
-    assert app.predict([3.0]).output == 3.0
-
-
-def test_text_and_bytes_are_inputs_too(clipper: ClipperConnection) -> None:
-    clipper.deploy(identity.predict, "texts", sample="any text")
-    clipper.deploy(lambda inputs: [len(one) for one in inputs], "sizes", sample=b"any bytes")
-
-    assert clipper.predict("texts", "ä text").output == "ä text"
-    assert clipper.predict("sizes", b"\x00\xff\x00").output == 3
-
-
 # --- what is registered and what runs ---
-
-
-def test_what_is_registered_and_runs_is_shown(clipper: ClipperConnection) -> None:
-    clipper.deploy(add_up, "m", sample=[1.0], num_replicas=2, labels=["a", "b"])
-
-    model = clipper.get_model_info("m", 1)
-    assert model is not None
-    assert (model["labels"], model["is_current_version"], model["input_type"]) == (["a", "b"], True, "doubles")
-    assert clipper.get_all_models() == ["m:1"]
-    assert sorted(clipper.get_all_model_replicas()) == ["m:1:0", "m:1:1"]
-    replica = clipper.get_model_replica_info("m", 1, 1)
-    assert replica is not None
-    assert replica["model_replica_id"] == 1
-    assert clipper.get_num_replicas("m") == 2
-    assert clipper.get_model_info("m", 7) is None
-    assert clipper.get_model_replica_info("m", 1, 7) is None
-    assert clipper.get_app_info("nothing") is None
-    [frontend] = clipper.frontends()
-    assert [version["ready"] for version in frontend["versions"]] == [2]
-
-
-def test_replicas_are_scaled(clipper: ClipperConnection) -> None:
-    clipper.deploy(add_up, "m", sample=[1.0])
-
-    clipper.set_num_replicas("m", 2)
-
-    assert clipper.get_num_replicas("m", "1") == 2
-
-
-def test_scaling_what_is_not_there_or_has_no_container_is_refused(clipper: ClipperConnection) -> None:
-    clipper.register_model("bare", 1, "doubles")
-
-    with pytest.raises(ClipperException, match="Cannot add container for non-registered model bare:2"):
-        clipper.set_num_replicas("bare", 2, 2)
-    with pytest.raises(ClipperException, match="containerless model"):
-        clipper.set_num_replicas("bare", 2)
-    with pytest.raises(ClipperException, match="No versions of model nothing registered with Clipper"):
-        clipper.get_num_replicas("nothing")
-
-
-def test_stopped_versions_are_unregistered(clipper: ClipperConnection) -> None:
-    for _ in range(3):
-        clipper.deploy(add_up, "m", sample=[1.0])
-    clipper.deploy(add_up, "n", sample=[1.0])
-
-    clipper.stop_versioned_models({"m": [1]})
-    assert sorted(clipper.get_all_models()) == ["m:2", "m:3", "n:1"]
-    clipper.stop_inactive_model_versions(["m", "no such model"])
-    assert sorted(clipper.get_all_models()) == ["m:3", "n:1"]
-    clipper.stop_models(["m"])
-    assert clipper.get_all_models() == ["n:1"]
-    assert clipper.predict("m", [1.0]).default is True
-
-
-def test_unlinking_and_unregistering_end_what_they_end(clipper: ClipperConnection) -> None:
-    clipper.deploy(add_up, "m", sample=[1.0])
-
-    clipper.unlink_model_from_app("m", "m")
-    assert clipper.predict("m", [1.0]).default is True
-    clipper.unregister_application("m")
-
-    with pytest.raises(PredictionFailed, match="404") as caught:
-        clipper.predict("m", [1.0])
-    assert caught.value.status == 404
 
 
 # --- what cannot be deployed, and what is left of it: nothing ---
@@ -253,7 +147,21 @@ def test_a_model_that_cannot_serve_leaves_the_old_version_serving_and_nothing_of
     assert app.predict([1.0]).output == 10
     assert clipper.get_all_models() == ["m:1"]
     assert [version["version"] for version in clipper._admin.catalog()["versions"]] == ["1"]  # noqa: SLF001  # staged too
-    assert [part.name for part in manager(clipper).status().parts if part.name.startswith("m-2")] == []
+    assert [part.name for part in manager(clipper).status().parts if part.name.startswith("model-m-2")] == []
+
+
+def test_a_folder_that_is_no_bundle_is_refused_before_anything_is_registered(
+    clipper: ClipperConnection, tmp_path: Path
+) -> None:
+    (tmp_path / "func.pkl").write_bytes(b"what Clipper's own deployers wrote")
+
+    with pytest.raises(BundleError, match="is no bundle"):
+        clipper.build_and_deploy_model("m", 1, "doubles", str(tmp_path), "default")
+    with pytest.raises(ClipperException, match="no bundle's reference"):
+        clipper.deploy_model("m", 1, "doubles", "registry.example/default-cluster-m:1")
+
+    assert clipper.get_all_models() == []
+    assert [part.name for part in manager(clipper).status().parts if part.kind == "replica"] == []
 
 
 def test_an_app_that_was_registered_for_a_failed_deploy_goes_with_it(clipper: ClipperConnection) -> None:
@@ -278,15 +186,6 @@ def test_a_function_that_refuses_a_made_up_input_is_deployed_with_a_warning(
     assert "give sample=" in (app.deployment.warning or "")
     assert any("loaded, not tested" in message for message in caplog.messages)
     assert app.predict([1.0, 2.0, 3.0]).output == 1.0
-
-
-def test_a_version_that_is_there_is_not_deployed_again(clipper: ClipperConnection) -> None:
-    app = clipper.deploy(ten, "m", sample=[1.0], version=1)
-
-    with pytest.raises(AdminRefused, match="model with name 'm' and version '1' already exists"):
-        clipper.deploy(add_up, "m", sample=[1.0], version=1)
-
-    assert app.predict([1.0]).output == 10
 
 
 def test_an_app_of_another_type_or_model_is_not_touched(clipper: ClipperConnection) -> None:
@@ -410,21 +309,6 @@ def manager(clipper: ClipperConnection) -> LocalContainerManager:
     return clipper.cm
 
 
-def test_another_connection_finds_what_the_first_one_deployed(
-    clipper: ClipperConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clipper.deploy(add_up, "m", sample=[1.0])
-    second = ClipperConnection(manager(clipper))
-
-    with pytest.raises(UnconnectedException):
-        second.get_all_apps()
-    second.connect()
-
-    assert second.get_all_apps() == ["m"]
-    assert second.predict("m", [2.0]).output == 2.0
-    assert second.get_query_addr() == clipper.get_query_addr()
-
-
 def test_a_proxy_of_the_environment_is_not_used(clipper: ClipperConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
@@ -481,6 +365,33 @@ def test_before_there_is_a_connection_every_call_says_so(
 
     with pytest.raises(UnconnectedException, match=r"connect\(\) or start_clipper\(\)"):
         call(clipper)
+
+
+def test_code_written_for_clipper_gets_clipper_s_policy_where_the_stack_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPPER_DEFAULT_SLO_POLICY", "default")
+    clipper = clipper_nomad.local(home=tmp_path, port=0)
+    try:
+        clipper.register_application("a", "doubles", "-1.0", 50_000)
+        clipper.register_model("m", 1, "doubles")
+        clipper.link_model_to_app("a", "m")
+        prediction = clipper.predict("a", [1.0])
+    finally:
+        clipper.stop_all()
+
+    assert (prediction.output, prediction.default) == (-1.0, True)
+    assert prediction.latency_ms < 5000  # not the 10 s that policy `late` waits for a replica
+
+
+def test_each_process_has_a_log_of_its_own_name(clipper: ClipperConnection, tmp_path: Path) -> None:
+    clipper.deploy(add_up, "m", sample=[1.0])
+
+    files = clipper.get_clipper_logs(str(tmp_path / "logs"))
+
+    names = {Path(file).name for file in files}
+    assert {"admin.log", "frontend-0.log", "model-m-1-0.log"} <= names
+    assert all(Path(file).parent == tmp_path / "logs" and Path(file).is_file() for file in files)
 
 
 def test_stop_all_works_without_a_connection_and_with_nothing_to_stop(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""ClipperConnection as Clipper's users know it: what methods return, what they raise and in which words. A real local stack.
+"""ClipperConnection as Clipper's users know it: what methods return, what they raise and in which words.
 
-Deploying, scaling and stopping are in test_connection.py; parameters and defaults in test_clipper_signatures.py.
+On each container manager. Deploying, scaling and stopping are in test_connection_deploys.py, what local mode alone has in
+test_connection.py, parameters and defaults in test_clipper_signatures.py.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,54 +15,26 @@ import numpy as np
 import pytest
 import requests
 
-import clipper_nomad
-from clipper_nomad import ClipperConnection, ClipperException, LocalContainerManager
+from clipper_nomad import ClipperConnection, ClipperException
 from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.deployers.python import deploy_python_closure
-from clipper_nomad.errors import AdminRefused, BundleError, InvalidName
+from clipper_nomad.errors import AdminRefused, InvalidName
 from clipper_nomad.protocol.datatypes import InputType
+from tests.process.places import Place
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stack")
-
-
-@pytest.fixture(scope="module")
-def stack(home: Path) -> Iterator[ClipperConnection]:
-    """Started as Clipper's users start it."""
-    connection = ClipperConnection(LocalContainerManager(home=home, port=0))
-    assert connection.start_clipper() is None  # type: ignore[func-returns-value]  # as in Clipper
-    try:
-        yield connection
-    finally:
-        connection.stop_all()
-
-
 @pytest.fixture
-def clipper(stack: ClipperConnection) -> ClipperConnection:
-    """A connection to a stack without apps and models."""
-    stack.stop_all_model_containers()
-    for name in stack.get_all_apps():
-        stack.unregister_application(name)
-    return stack
+def clipper(place: Place) -> ClipperConnection:
+    """A connection to a cluster without apps and models, on each container manager."""
+    return place.empty().clipper
 
 
 def add_up(inputs: np.ndarray) -> list[float]:
     return [float(row.sum()) for row in inputs]
-
-
-def manager(clipper: ClipperConnection) -> LocalContainerManager:
-    assert isinstance(clipper.cm, LocalContainerManager)
-    return clipper.cm
-
-
-def replicas_of(clipper: ClipperConnection, name: str) -> list[str]:
-    return [part.name for part in manager(clipper).status().parts if part.name.startswith(f"{name}-")]
 
 
 # --- what is returned ---
@@ -137,24 +110,26 @@ def test_a_replica_is_shown_in_clipper_s_form(clipper: ClipperConnection) -> Non
     assert clipper.get_num_replicas("m", 1) == 1
 
 
-def test_what_is_not_there_is_none_and_warned_of(clipper: ClipperConnection, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_there_is_none_and_warned_of(
+    clipper: ClipperConnection, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     assert clipper.get_app_info("a") is None
     assert clipper.get_model_info("m", 1) is None
     assert clipper.get_model_replica_info("m", 1, 0) is None
 
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert warned == [
-        "[default-cluster] Application a is not registered",
-        "[default-cluster] Model m:1 is not registered",
-        "[default-cluster] Model m:1 has no replica 0",
+        f"[{place.cluster}] Application a is not registered",
+        f"[{place.cluster}] Model m:1 is not registered",
+        f"[{place.cluster}] Model m:1 has no replica 0",
     ]
 
 
-def test_success_is_logged(clipper: ClipperConnection, caplog: pytest.LogCaptureFixture) -> None:
+def test_success_is_logged(clipper: ClipperConnection, place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         clipper.register_application("a", "doubles", "-1.0", 100_000)
 
-    assert "[default-cluster] Application a was successfully registered" in caplog.messages
+    assert f"[{place.cluster}] Application a was successfully registered" in caplog.messages
 
 
 # --- what is raised ---
@@ -241,7 +216,9 @@ def test_a_version_may_be_anything_that_is_a_name_as_text(clipper: ClipperConnec
 
 
 @pytest.mark.parametrize("batch_size", [-1, 0])
-def test_a_deploy_whose_registration_is_refused_starts_nothing(clipper: ClipperConnection, batch_size: int) -> None:
+def test_a_deploy_whose_registration_is_refused_starts_nothing(
+    clipper: ClipperConnection, place: Place, batch_size: int
+) -> None:
     deploy_python_closure(clipper, "there", 1, "doubles", add_up, sample=[1.0])
     info = clipper.get_model_info("there", 1)
     assert info is not None
@@ -251,25 +228,12 @@ def test_a_deploy_whose_registration_is_refused_starts_nothing(clipper: ClipperC
     with pytest.raises(AdminRefused, match="already exists" if version == 1 else "batch size"):
         clipper.deploy_model("m", version, "doubles", info["container_name"], batch_size=batch_size)
 
-    assert replicas_of(clipper, "m") == []
+    assert place.replicas("m") == []
     assert clipper.get_all_models() == ["m:1", "there:1"]
 
 
-def test_a_folder_that_is_no_bundle_is_refused_before_anything_is_registered(
-    clipper: ClipperConnection, tmp_path: Path
-) -> None:
-    (tmp_path / "func.pkl").write_bytes(b"what Clipper's own deployers wrote")
-
-    with pytest.raises(BundleError, match="is no bundle"):
-        clipper.build_and_deploy_model("m", 1, "doubles", str(tmp_path), "default")
-    with pytest.raises(ClipperException, match="no bundle's reference"):
-        clipper.deploy_model("m", 1, "doubles", "registry.example/default-cluster-m:1")
-
-    assert (clipper.get_all_models(), replicas_of(clipper, "m")) == ([], [])
-
-
-def test_a_model_is_built_without_a_connection_and_deployed_with_one(clipper: ClipperConnection, home: Path) -> None:
-    unconnected = ClipperConnection(LocalContainerManager(home=home))
+def test_a_model_is_built_without_a_connection_and_deployed_with_one(clipper: ClipperConnection, place: Place) -> None:
+    unconnected = ClipperConnection(place.another())
     with packed(add_up, kind=InputType.DOUBLES, sample=[1.0]) as bundle:
         image = unconnected.build_model("m", 1, str(bundle), "default")
         built = clipper.build_and_deploy_model("n", "1", "doubles", str(bundle), "default")
@@ -280,7 +244,7 @@ def test_a_model_is_built_without_a_connection_and_deployed_with_one(clipper: Cl
     assert clipper.get_all_models() == ["m:1", "n:1"]
 
 
-def test_all_containers_are_stopped_and_all_models_unregistered(clipper: ClipperConnection) -> None:
+def test_all_containers_are_stopped_and_all_models_unregistered(clipper: ClipperConnection, place: Place) -> None:
     clipper.deploy(add_up, "m", sample=[1.0])
     clipper.deploy(add_up, "m", sample=[1.0])
     clipper.register_model("bare", 1, "doubles")
@@ -288,24 +252,7 @@ def test_all_containers_are_stopped_and_all_models_unregistered(clipper: Clipper
     assert clipper.stop_all_model_containers() is None  # type: ignore[func-returns-value]  # as in Clipper
 
     assert (clipper.get_all_models(), clipper.get_all_model_replicas()) == ([], [])
-    assert (replicas_of(clipper, "m"), clipper.get_linked_models("m")) == ([], ["m"])
-
-
-def test_code_written_for_clipper_gets_clipper_s_policy_where_the_stack_is_told_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLIPPER_DEFAULT_SLO_POLICY", "default")
-    clipper = clipper_nomad.local(home=tmp_path, port=0)
-    try:
-        clipper.register_application("a", "doubles", "-1.0", 50_000)
-        clipper.register_model("m", 1, "doubles")
-        clipper.link_model_to_app("a", "m")
-        prediction = clipper.predict("a", [1.0])
-    finally:
-        clipper.stop_all()
-
-    assert (prediction.output, prediction.default) == (-1.0, True)
-    assert prediction.latency_ms < 5000  # not the 10 s that policy `late` waits for a replica
+    assert (place.replicas("m"), clipper.get_linked_models("m")) == ([], ["m"])
 
 
 # --- looking at the whole ---
@@ -314,11 +261,12 @@ def test_code_written_for_clipper_gets_clipper_s_policy_where_the_stack_is_told_
 def test_logs_of_every_part_are_written_into_a_folder(clipper: ClipperConnection, tmp_path: Path) -> None:
     clipper.deploy(add_up, "m", sample=[1.0])
 
-    files = clipper.get_clipper_logs(str(tmp_path / "logs"))
+    files = [Path(file) for file in clipper.get_clipper_logs(str(tmp_path / "logs"))]
 
-    names = {Path(file).name for file in files}
-    assert {"admin.log", "frontend-0.log", "model-m-1-0.log"} <= names
-    assert all(Path(file).parent == tmp_path / "logs" and Path(file).is_file() for file in files)
+    assert {file.parent for file in files} == {tmp_path / "logs"}
+    texts = [file.read_text() for file in files]
+    for event in ("admin listens", "frontend is up", "replica is ready"):
+        assert any(event in text for text in texts), event
 
 
 def test_logs_go_into_clipper_logs_unless_told_otherwise(
@@ -380,8 +328,8 @@ def test_delete_application_does_what_it_did_and_says_how_it_is_called_now(clipp
     assert clipper.get_all_apps() == []
 
 
-def test_trying_a_function_connects_where_there_is_a_cluster(clipper: ClipperConnection, home: Path) -> None:
-    other = ClipperConnection(LocalContainerManager(home=home))
+def test_trying_a_function_connects_where_there_is_a_cluster(clipper: ClipperConnection, place: Place) -> None:
+    other = ClipperConnection(place.another())
 
     assert other.test_predict_function({"input": [1.0, 2.0]}, add_up, "doubles") == [3.0]
     assert other.connected

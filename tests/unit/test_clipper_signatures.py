@@ -143,7 +143,7 @@ def test_names_that_notebooks_import_are_there() -> None:
     code = (
         "import clipper_nomad as cl\n"
         "from clipper_nomad import ClipperConnection, ClipperException, UnconnectedException\n"
-        "from clipper_nomad import NomadContainerManager, ConsulDNS, FabioLoadBalancer\n"
+        "from clipper_nomad import DockerContainerManager, NomadContainerManager, ConsulDNS, FabioLoadBalancer\n"
         "from clipper_nomad.container_manager import CLIPPER_INTERNAL_RPC_PORT, ClusterAdapter\n"
         "from clipper_nomad.deployers import python as python_deployer\n"
         "from clipper_nomad.deployers.python import create_endpoint, deploy_python_closure\n"

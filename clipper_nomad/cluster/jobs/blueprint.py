@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from clipper_nomad.cluster.jobs.options import JobOptions, problems_of
@@ -27,16 +26,9 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, ClusterNames, Kind
 from clipper_nomad.errors import InvalidSpec
+from clipper_nomad.images.contexts import toolkit_version
 
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
-
-
-def toolkit_version() -> str:
-    """Return the version of this package."""
-    try:
-        return version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

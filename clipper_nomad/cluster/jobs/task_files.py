@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from clipper_nomad.cluster.jobs.hcl import Comment
 from clipper_nomad.cluster.jobs.specs import EntryByService, ExternalStore, FabioJob, RedisJob, Store
 from clipper_nomad.cluster.names import ClusterNames, variable_path
+from clipper_nomad.store_settings import DURABLE
 
 SECRETS, LOCAL = "/secrets", "/local"  # where docker tasks have Nomad's secrets/ and local/
 
@@ -126,11 +127,7 @@ def redis_settings(spec: RedisJob, *, data_folder: str, listens_on: str) -> Task
         f"bind {listens_on}",
         'port {{ env "NOMAD_PORT_db" }}',
         f"dir {data_folder}",
-        "appendonly yes",
-        "appendfsync always",  # a write that admin answered is on disk
-        'save ""',  # the append-only file is the copy on disk; snapshots would cost memory twice
-        "maxmemory-policy noeviction",
-        "tcp-keepalive 5",
+        *DURABLE,
         f"requirepass {_item(STORE_PASSWORD)}",
     )
     return TaskFile(
