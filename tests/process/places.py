@@ -27,11 +27,11 @@ from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.parts import forget_here, redis_image
 from tests.cluster.rig import Rig
 
-_ELSEWHERE = (pytest.mark.cluster, pytest.mark.timeout(600))
+_ELSEWHERE = (pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600))
 PLACES = [
     pytest.param("local"),
     pytest.param("docker", marks=_ELSEWHERE),
-    pytest.param("nomad", marks=(*_ELSEWHERE, pytest.mark.slow)),
+    pytest.param("nomad", marks=_ELSEWHERE),
 ]
 ENDED = ("complete", "failed", "lost")  # of Nomad's allocations; one that serves may still be said to be pending
 
