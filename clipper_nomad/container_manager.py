@@ -51,7 +51,17 @@ class ClusterAdapter(logging.LoggerAdapter[logging.Logger]):
         return f"[{(self.extra or {})['cluster_name']}] {msg}", kwargs
 
 
+MOST_FRONTENDS = 64  # of one machine, as the frontend's turns.py has it
 USUAL_CACHE_BYTES = 33_554_432  # what callers of Clipper's start_clipper leave out
+
+
+def check_frontends(name: str, count: int | None) -> None:
+    """Refuse what is no number of query frontends of one machine; `name`: of the argument. Raises: ClipperException."""
+    if count is not None and not 1 <= count <= MOST_FRONTENDS:
+        raise ClipperException(
+            f"{name} is {count}; expected 1 to {MOST_FRONTENDS} query frontends.",
+            hint="One for each core that shall answer is a good number.",
+        )
 
 
 def check_cache_size(cache_size: int | None) -> None:

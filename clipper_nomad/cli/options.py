@@ -179,7 +179,7 @@ class Shape:
     ] = None
 
 
-MOST_FRONTENDS = 64  # as local_stack.parts has it, which --help need not load
+MOST_FRONTENDS = 64  # as container_manager has it, which --help need not load
 Frontends = Annotated[
     int | None,
     typer.Option(

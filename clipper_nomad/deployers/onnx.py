@@ -6,7 +6,6 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -164,8 +163,12 @@ def packed_model(content: bytes, *, interface: str = "session") -> FrameworkMode
         (folder / ONNX_MODEL).write_bytes(content)
         return {"interface": interface}
 
-    model = FrameworkModel(framework="onnx", save=save, modules=["onnxruntime"])
-    return replace(model, features=features_of(lambda: _width([each.shape for each in session.get_inputs()])))
+    return FrameworkModel(
+        framework="onnx",
+        save=save,
+        modules=["onnxruntime"],
+        features=features_of(lambda: _width([each.shape for each in session.get_inputs()])),
+    )
 
 
 def _width(shapes: list[list[object]]) -> object:

@@ -27,6 +27,7 @@ from clipper_nomad.container_manager import (
     ClusterAdapter,
     Failure,
     check_cache_size,
+    check_frontends,
 )
 from clipper_nomad.docker_host import limits, replicas
 from clipper_nomad.docker_host.containers import ExtraSettings
@@ -45,7 +46,6 @@ from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import parse
 
-MOST_FRONTENDS = 64
 STOP_MARGIN_S = 15  # between the end of a drain and SIGKILL
 STOP_STORE_S = 30
 _AT_ONCE = 16
@@ -164,7 +164,7 @@ class DockerContainerManager:
             "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
         }
         self.logger.debug("Docker has no use for these settings of start_clipper: %s", ignored)
-        _check_frontends(num_frontend_replicas)
+        check_frontends("num_frontend_replicas", num_frontend_replicas)
         check_cache_size(cache_size)
         if self._containers.is_there():
             raise ClipperException(
@@ -473,14 +473,6 @@ def _noting(exc: BaseException) -> Iterator[None]:
         yield
     except ClipperException as left:
         exc.add_note(f"What was started could not be removed: {left}")
-
-
-def _check_frontends(count: int) -> None:
-    if not 1 <= count <= MOST_FRONTENDS:
-        raise ClipperException(
-            f"num_frontend_replicas is {count}; expected 1 to {MOST_FRONTENDS} query frontends.",
-            hint="One for each core that shall answer is a good number.",
-        )
 
 
 def _tell(image: str, line: str) -> None:

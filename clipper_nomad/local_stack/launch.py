@@ -19,12 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from clipper_nomad.container_manager import MOST_FRONTENDS
 from clipper_nomad.errors import StackError
 from clipper_nomad.local_stack.control import Attach, StackStatus, Stop
 from clipper_nomad.local_stack.control_client import NotRunning, RefusedByStack, ask
 from clipper_nomad.local_stack.janitor import LOCK_IS_HELD, janitor_argv
 from clipper_nomad.local_stack.lock import read_holder
-from clipper_nomad.local_stack.parts import MOST_FRONTENDS, START_EACH_S, START_WITHIN_S, StackSettings
+from clipper_nomad.local_stack.parts import START_EACH_S, START_WITHIN_S, StackSettings
 from clipper_nomad.local_stack.place import Place
 
 _GRACE_S = 10.0  # the supervisor itself gives up before, and says why

@@ -17,7 +17,7 @@ from typing import Any
 
 from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.container_manager import USUAL_CACHE_BYTES, ClusterAdapter, Failure, check_cache_size
+from clipper_nomad.container_manager import USUAL_CACHE_BYTES, ClusterAdapter, Failure, check_cache_size, check_frontends
 from clipper_nomad.errors import BundleError, ClipperException, StackError, UnconnectedException
 from clipper_nomad.local_stack import environments
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
@@ -43,7 +43,7 @@ from clipper_nomad.local_stack.environment_check import check, differing
 from clipper_nomad.local_stack.environments import Environment
 from clipper_nomad.local_stack.kept import read_state
 from clipper_nomad.local_stack.launch import attach, running_place, start_or_attach, stop
-from clipper_nomad.local_stack.parts import MOST_FRONTENDS, REPLICA_ENV, Programs, StackSettings
+from clipper_nomad.local_stack.parts import REPLICA_ENV, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 from clipper_nomad.protocol.bundle import WHEELS_NAME, DamagedBundle, Manifest, read_manifest
 
@@ -78,7 +78,7 @@ class LocalContainerManager:
         programs: Programs | None = None,
         progress: Callable[[str, str], None] | None = None,
     ) -> None:
-        _check_frontends("frontends", frontends)
+        check_frontends("frontends", frontends)
         self.cluster_name = cluster_name
         # Any: as the interface has it, LoggerAdapter being generic over its logger
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = ClusterAdapter(
@@ -128,7 +128,7 @@ class LocalContainerManager:
             "qf_http": (qf_http_thread_pool_size, qf_http_timeout_request, qf_http_timeout_content),
         }
         self.logger.debug("local mode has no use for these settings of start_clipper: %s", ignored)
-        _check_frontends("num_frontend_replicas", num_frontend_replicas)
+        check_frontends("num_frontend_replicas", num_frontend_replicas)
         check_cache_size(cache_size)
         frontends = max(self._frontends or 1, num_frontend_replicas)
         is_named = self._frontends is not None or num_frontend_replicas != 1  # 1 is what Clipper's callers leave out
@@ -429,14 +429,6 @@ class LocalContainerManager:
         return StackError(
             f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
             hint="Start it with clipper_nomad.local() or start_clipper().",
-        )
-
-
-def _check_frontends(name: str, count: int | None) -> None:
-    if count is not None and not 1 <= count <= MOST_FRONTENDS:
-        raise ClipperException(
-            f"{name} is {count}; expected 1 to {MOST_FRONTENDS} query frontends.",
-            hint="One for each core that shall answer is a good number.",
         )
 
 

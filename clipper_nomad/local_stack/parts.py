@@ -19,7 +19,6 @@ from clipper_nomad.local_stack.kept import WantedVersion
 from clipper_nomad.local_stack.place import Place
 
 LOOPBACK = "127.0.0.1"
-MOST_FRONTENDS = 64  # as the frontend's turns.py has it
 START_WITHIN_S = 30.0  # ten times what one frontend and the rest take on two cores
 START_EACH_S = 2.0  # more for each frontend: its start takes a second of a core, and others may want the core too
 

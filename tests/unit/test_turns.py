@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipper_nomad.local_stack.parts import MOST_FRONTENDS as MOST_STARTED
+from clipper_nomad.container_manager import MOST_FRONTENDS as MOST_STARTED
 from clipper_nomad_frontend.turns import MOST_AT_ONCE, MOST_FRONTENDS, Turns
 
 
