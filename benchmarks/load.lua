@@ -14,6 +14,7 @@ function setup(thread)
 end
 
 function init(args)
+   sent = tonumber(args[1] or 0) -- how many inputs were sent before: a run may go on where another ended
    math.randomseed(thread_number)
    local headers = { ["Content-Type"] = "application/json" }
    for i = 1, BODIES do

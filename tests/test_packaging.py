@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
+from clipper_nomad.images.parts import Part
 from tests.process.bundles import pack
 from tests.process.frontends import Frontend, a_version, an_app, uid_of
 
@@ -276,8 +277,9 @@ def runtime_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nothing_compiled = shutil.ignore_patterns("__pycache__")
     shutil.copytree(PROJECT / SOURCE_ROOTS[2], folder / "clipper_nomad_runtime", ignore=nothing_compiled)
     shutil.copytree(PROJECT / "clipper_nomad/protocol", folder / "clipper_nomad/protocol", ignore=nothing_compiled)
-    for name in ("errors.py", "metrics.py"):
-        shutil.copy(PROJECT / "clipper_nomad" / name, folder / "clipper_nomad" / name)
+    for module in Part.RUNTIME.modules:
+        file = Path(*module.split(".")).with_suffix(".py")
+        shutil.copy(PROJECT / file, folder / file)
     return folder
 
 

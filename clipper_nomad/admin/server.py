@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
@@ -23,6 +22,7 @@ from clipper_nomad.admin.bundle_store import BundleStore
 from clipper_nomad.admin.catalog import CatalogService
 from clipper_nomad.admin.config import Settings
 from clipper_nomad.admin.frontends import FrontendCalls
+from clipper_nomad.toolkit import toolkit_version
 
 DRAIN_S = 5.0  # a write takes 2.5 s when frontends do not answer
 EXIT_FORCED = 1
@@ -67,7 +67,7 @@ class Server:
             catalog=self._catalog,
             frontends=FrontendCalls(self._settings.token),
             cluster=self._settings.cluster,
-            toolkit=_toolkit_version(),
+            toolkit=toolkit_version(),
             default_slo_policy=self._settings.default_slo_policy,
         )
         bundles = self._settings.bundles
@@ -100,10 +100,3 @@ class Server:
         if self._stop.is_set():
             os._exit(EXIT_FORCED)
         self.stop()
-
-
-def _toolkit_version() -> str:
-    try:
-        return version("clipper-nomad")
-    except PackageNotFoundError:
-        return "unknown"

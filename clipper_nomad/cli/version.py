@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 
 import typer
 
 from clipper_nomad.cli.options import Json
+from clipper_nomad.toolkit import toolkit_version
 
 
 def version(*, as_json: Json = False) -> None:
@@ -20,10 +19,7 @@ def version(*, as_json: Json = False) -> None:
       clipper-nomad version
       clipper-nomad version --json
     """
-    try:
-        ours = installed_version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        ours = "unknown"
+    ours = toolkit_version()
     python, system = platform.python_version(), f"{platform.system()} {platform.machine()}"
     if as_json:
         typer.echo(json.dumps({"clipper_nomad": ours, "python": python, "executable": sys.executable, "system": system}))

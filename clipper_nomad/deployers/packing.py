@@ -5,7 +5,6 @@ The folder lives as long as the `with` block and is removed however that ends.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import logging
 import tempfile
@@ -30,6 +29,7 @@ from clipper_nomad.protocol.bundle import (
     write_manifest,
 )
 from clipper_nomad.protocol.datatypes import InputType
+from clipper_nomad.toolkit import toolkit_version
 
 PREFIX = "clipper-bundle-"
 
@@ -75,7 +75,7 @@ def packed(
             packages=distributions_of(modules) | needed,
             files=file_digests(folder),
             sample=sample,
-            toolkit=_toolkit_version(),
+            toolkit=toolkit_version(otherwise=""),
             framework="" if model is None else model.framework,
             extra=extra,
             # without "+cpu" and the like: such a version is in no index, and pip takes one that is for the same
@@ -137,10 +137,3 @@ class _Observer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has n
                 self.modules.add(obj.__module__ or "")
             case _ if callable(obj) and isinstance(module := getattr(obj, "__module__", None), str):
                 self.modules.add(module)
-
-
-def _toolkit_version() -> str:
-    try:
-        return importlib.metadata.version("clipper-nomad")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -41,10 +41,10 @@ from clipper_nomad.docker_host.starting import Wanted, start_parts
 from clipper_nomad.docker_host.verdicts import Seen, failure_of
 from clipper_nomad.docker_host.version_records import VersionRecords
 from clipper_nomad.errors import ClipperException, InvalidSpec, UnconnectedException
-from clipper_nomad.images.contexts import toolkit_version
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import parse
+from clipper_nomad.toolkit import toolkit_version
 
 STOP_MARGIN_S = 15  # between the end of a drain and SIGKILL
 STOP_STORE_S = 30

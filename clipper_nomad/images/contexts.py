@@ -13,16 +13,7 @@ from clipper_nomad.errors import ImageError
 from clipper_nomad.images.index_settings import IndexSettings
 from clipper_nomad.images.parts import Part, requirements
 from clipper_nomad.images.recipes import model_recipe, part_recipe
-
-DISTRIBUTION = "clipper-nomad"
-
-
-def toolkit_version() -> str:
-    """Return the version of this package."""
-    try:
-        return importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"
+from clipper_nomad.toolkit import DISTRIBUTION
 
 
 def part_context(part: Part, *, python: str, index: IndexSettings) -> bytes:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from clipper_nomad.errors import ImageError
-from clipper_nomad.images.contexts import model_context, part_context, toolkit_version
+from clipper_nomad.images.contexts import model_context, part_context
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.index_settings import read_index_settings
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.references import Reference, model_image, parse, part_image
 from clipper_nomad.protocol.bundle import packed_by, requirements_of
+from clipper_nomad.toolkit import toolkit_version
 
 DEFAULT_BASE = "default"  # Clipper's word
 Progress = Callable[[str, str], None]  # (image's name, what is said of it)

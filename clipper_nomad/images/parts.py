@@ -52,20 +52,20 @@ _CONTENTS = {
     Part.ADMIN: _Content(
         module="clipper_nomad.admin",
         packages=("clipper_nomad.admin", "clipper_nomad.state", "clipper_nomad.protocol"),
-        modules=("clipper_nomad", "clipper_nomad.errors", "clipper_nomad.http_sessions"),
+        modules=("clipper_nomad", "clipper_nomad.errors", "clipper_nomad.http_sessions", "clipper_nomad.toolkit"),
         distributions=("aiohttp", "redis", "numpy", "requests"),
     ),
     Part.FRONTEND: _Content(
         module="clipper_nomad_frontend",
         packages=("clipper_nomad_frontend", "clipper_nomad.state", "clipper_nomad.protocol"),
-        modules=("clipper_nomad", "clipper_nomad.errors"),
+        modules=("clipper_nomad", "clipper_nomad.errors", "clipper_nomad.toolkit"),
         distributions=("aiohttp", "httptools", "msgspec", "numpy", "prometheus-client", "pyzmq", "redis", "uvloop"),
     ),
     # as few as can be: they stand beside a user's model
     Part.RUNTIME: _Content(
         module="clipper_nomad_runtime",
         packages=("clipper_nomad_runtime", "clipper_nomad.protocol"),
-        modules=("clipper_nomad.errors", "clipper_nomad.metrics"),  # which predict functions import
+        modules=("clipper_nomad.errors", "clipper_nomad.metrics", "clipper_nomad.toolkit"),  # predict functions import two
         distributions=("cloudpickle", "numpy", "prometheus-client", "pyzmq"),
     ),
 }

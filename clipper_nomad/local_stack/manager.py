@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from clipper_nomad.local_stack.launch import attach, running_place, start_or_att
 from clipper_nomad.local_stack.parts import REPLICA_ENV, Programs, StackSettings
 from clipper_nomad.local_stack.place import Place, find_place
 from clipper_nomad.protocol.bundle import WHEELS_NAME, DamagedBundle, Manifest, read_manifest
+from clipper_nomad.toolkit import toolkit_version
 
 _ANSWER_WITHIN_S = 10.0
 _DRAIN_WITHIN_S = 45.0  # the supervisor kills a replica that has not drained after 32 s
@@ -449,11 +449,3 @@ def manifest_of(bundle: Path) -> Manifest:
         return read_manifest(bundle)
     except DamagedBundle as exc:
         raise BundleError(str(exc)) from exc
-
-
-def toolkit_version() -> str:
-    """Return the version of this package, which must be the running stack's."""
-    try:
-        return version("clipper-nomad")
-    except PackageNotFoundError:  # run from a folder, not installed
-        return "unknown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 import sys
 from collections.abc import Coroutine
@@ -11,6 +10,7 @@ from typing import Any
 
 from clipper_nomad.protocol.environment import SettingsError
 from clipper_nomad.protocol.log_lines import log_to_stderr
+from clipper_nomad.toolkit import toolkit_version
 from clipper_nomad_frontend.config import Settings, read_settings
 from clipper_nomad_frontend.server import Server
 
@@ -44,14 +44,7 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    await Server(settings, _toolkit_version()).serve()
-
-
-def _toolkit_version() -> str:
-    try:
-        return importlib.metadata.version("clipper-nomad")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+    await Server(settings, toolkit_version()).serve()
 
 
 if __name__ == "__main__":

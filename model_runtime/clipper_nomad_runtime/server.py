@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import importlib.metadata
 import logging
 import platform
 import random
@@ -15,6 +14,7 @@ from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
 from clipper_nomad.protocol.datatypes import InputType
 from clipper_nomad.protocol.rpc3 import encode_new_container
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
+from clipper_nomad.toolkit import toolkit_version
 from clipper_nomad_runtime.clipper_forms import given_bytes
 from clipper_nomad_runtime.config import CLIPPER_RPC_VERSION, Settings
 from clipper_nomad_runtime.dealer import Keys
@@ -132,7 +132,7 @@ class Server:
             input_type=model.input_type.word,
             replica=settings.replica,
             python=platform.python_version(),
-            toolkit=_toolkit_version(default=model.toolkit),
+            toolkit=toolkit_version(otherwise=model.toolkit),  # in an image only the bundle knows one
         )
         serving = Serving(
             Mesh(
@@ -168,11 +168,3 @@ class Server:
 
 def _write_ready(path: Path) -> None:
     path.write_text("READY")  # Clipper's health check looks for the file
-
-
-def _toolkit_version(*, default: str) -> str:
-    """Return the version of this toolkit; in a container of plain files only the bundle knows one."""
-    try:
-        return importlib.metadata.version("clipper-nomad")
-    except importlib.metadata.PackageNotFoundError:
-        return default

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import docker
-import pytest
 import requests
 
 from clipper_nomad import ClipperConnection, ConsulDNS, NomadContainerManager
@@ -68,8 +67,7 @@ def running_cluster(
     rig: Rig, daemon: docker.DockerClient, images: ImageSet, *, frontends: int, replicas: int = 1, **more: Any
 ) -> Iterator[Cluster]:
     """Bring a cluster up, with the app and its model, which adds its inputs up; take it down at the end."""
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
+    rig.need_docker()
     events: list[RolloutEvent] = []
     manager = a_manager(rig, daemon, images, progress=events.append, **more)
     conn = ClipperConnection(manager)

@@ -58,6 +58,5 @@ def images(docker_host: docker.DockerClient) -> ImageSet:
 @pytest.fixture(scope="session")
 def daemon(rig: Rig, docker_host: docker.DockerClient) -> docker.DockerClient:
     """The Docker daemon, which Nomad's driver uses too."""
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: `docker info` got no answer")
+    rig.need_docker()
     return docker_host

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import requests
 
 from clipper_nomad.cluster.consul_api import ConsulApi
@@ -66,6 +67,11 @@ class Rig:
     @property
     def drivers(self) -> list[str]:
         return ["raw_exec", "docker"] if self.has_docker else ["raw_exec"]
+
+    def need_docker(self) -> None:
+        """Skip the test where Nomad cannot run containers."""
+        if not self.has_docker:
+            pytest.skip("Nomad has no docker driver here: `docker info` got no answer")
 
     @property
     def volumes(self) -> dict[str, Path]:

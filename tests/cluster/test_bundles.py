@@ -146,8 +146,7 @@ def connected(rig: Rig, daemon: docker.DockerClient) -> Laptop:
 @pytest.fixture
 def laptop(rig: Rig, daemon: docker.DockerClient, images: dict[Part, str], no_docker: None) -> Iterator[Laptop]:
     """On a cluster that keeps bundles in admin's allocation."""
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
+    rig.need_docker()
     operator = Operator(rig, daemon, images)
     try:
         operator.up()

@@ -74,8 +74,7 @@ def test_no_room_and_no_client_where_the_parts_shall_run(rig: Rig, tmp_path: Pat
 
 
 def test_a_registry_that_does_not_answer_and_docker_that_does_not(rig: Rig, tmp_path: Path) -> None:
-    if not rig.has_docker:
-        pytest.skip("no Docker daemon answers")
+    rig.need_docker()
     address = dead_port()
 
     silent = doctor(rig, tmp_path, "--registry", f"{address}/team")["Images"]

@@ -17,8 +17,7 @@ CELL_WITHIN_S = 600  # scikit-learn may have to be fetched, and put into an imag
 
 
 def test_the_articles_notebook_runs_on_a_cluster_and_shows_what_is_kept(rig: Rig, nomad: NomadApi, tmp_path: Path) -> None:
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
+    rig.need_docker()
     redis = redis_image(docker_client())
     local_images()
 

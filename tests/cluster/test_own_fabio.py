@@ -37,8 +37,7 @@ MODEL = "def total(inputs):\n    return [float(one.sum()) for one in inputs]\n"
 @pytest.fixture(scope="module")
 def daemon(rig: Rig) -> docker.DockerClient:
     """A Docker daemon with an image of the Fabio that is on PATH."""
-    if not rig.has_docker:
-        pytest.skip("Nomad has no docker driver here: no Docker daemon answers")
+    rig.need_docker()
     client = docker_client()
     fabio = shutil.which("fabio")
     assert fabio

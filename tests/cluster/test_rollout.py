@@ -123,8 +123,7 @@ def test_a_command_that_is_not_there_fails_at_once(rig: Rig, nomad: NomadApi) ->
 
 
 def test_an_image_that_cannot_be_pulled_is_named_with_its_registry(rig: Rig, nomad: NomadApi) -> None:
-    if not rig.has_docker:
-        pytest.skip("no Docker daemon answers")
+    rig.need_docker()
     job = nomad.parse(web_job("image"))
     job["TaskGroups"][0]["Tasks"][0] |= {"Driver": "docker", "Config": {"image": "127.0.0.1:9/team/model:1"}}
 

@@ -26,7 +26,7 @@ from clipper_nomad.cluster.jobs.specs import (
 )
 from clipper_nomad.cluster.names import DEFAULT_LEGACY_PORT, ClusterNames, Kind
 from clipper_nomad.errors import InvalidSpec
-from clipper_nomad.images.contexts import toolkit_version
+from clipper_nomad.toolkit import toolkit_version
 
 PARTS = ("redis", "admin", "frontend", "fabio")  # that have options of their own
 
