@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import tarfile
@@ -20,6 +21,7 @@ from functools import partial
 from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import docker
@@ -32,18 +34,17 @@ from tests.cluster.parts import BASE, BUILD_NETWORK
 from tests.cluster.processes import binary
 from tests.waiting import wait_until
 
-IMAGE = "clipper-nomad-test-machine:1"
-PACKAGES = (
-    "ca-certificates cloud-init curl dbus docker.io iproute2 iptables kmod netbase procps systemd systemd-resolved"
-    " systemd-sysv unzip"
-)
-RECIPE = f"""\
+IMAGE, BARE_IMAGE = "clipper-nomad-test-machine:1", "clipper-nomad-test-bare-machine:1"
+BARE = "cloud-init dbus iproute2 iptables kmod netbase procps systemd systemd-sysv"
+WHOLE = f"{BARE} ca-certificates curl docker.io systemd-resolved unzip"  # so that the network is not needed
+RECIPE = """\
 ARG BASE
-FROM ${{BASE}}
-RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {PACKAGES} \\
+FROM ${BASE}
+ARG PACKAGES
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $PACKAGES \\
     && apt-get clean && rm -rf /var/lib/apt/lists/* /etc/machine-id /usr/sbin/policy-rc.d \\
     && systemctl mask getty.target systemd-firstboot.service systemd-udevd.service systemd-networkd-wait-online.service
-RUN printf 'datasource_list: [NoCloud]\\nnetwork: {{config: disabled}}\\nlocale: false\\n' \\
+RUN printf 'datasource_list: [NoCloud]\\nnetwork: {config: disabled}\\nlocale: false\\n' \\
         >/etc/cloud/cloud.cfg.d/99-test.cfg
 COPY machine.sh /machine.sh
 STOPSIGNAL SIGRTMIN+3
@@ -100,20 +101,28 @@ class Machine:
 
 def machine_image(client: docker.DockerClient) -> str:
     """Return the image that machines start from; made once, and kept by Docker for the next run."""
+    return _made(client, IMAGE, packages=WHOLE)
+
+
+def bare_image(client: docker.DockerClient) -> str:
+    """Return the same without what the machine can install itself."""
+    return _made(client, BARE_IMAGE, packages=BARE)
+
+
+def _made(client: docker.DockerClient, name: str, *, packages: str) -> str:
     try:
-        client.images.get(IMAGE)
+        client.images.get(name)
     except ImageNotFound:
         start = Path(__file__).with_name("machine.sh").read_bytes()
-        context = io.BytesIO(packed({"Dockerfile": RECIPE.encode(), "machine.sh": start}))
         client.images.build(
-            fileobj=context,
+            fileobj=io.BytesIO(packed({"Dockerfile": RECIPE.encode(), "machine.sh": start})),
             custom_context=True,
-            tag=IMAGE,
-            buildargs={"BASE": BASE},
+            tag=name,
+            buildargs={"BASE": BASE, "PACKAGES": packages},
             network_mode=BUILD_NETWORK,
             rm=True,
         )
-    return IMAGE
+    return name
 
 
 def own_capabilities() -> list[str]:
@@ -140,7 +149,14 @@ def network(client: docker.DockerClient, *, name: str) -> Iterator[str]:
 
 @contextmanager
 def machine(
-    client: docker.DockerClient, name: str, *, network_name: str, address: str, user_data: str, disk: bool = False
+    client: docker.DockerClient,
+    name: str,
+    *,
+    network_name: str,
+    address: str,
+    user_data: str,
+    image: str = IMAGE,
+    disk: bool = False,
 ) -> Iterator[Machine]:
     """A machine that starts with this user data. `disk`: for a Docker of its own."""
     endpoint = client.api.create_endpoint_config(ipv4_address=address)
@@ -153,7 +169,7 @@ def machine(
         network_mode=network_name,
     )
     made = client.api.create_container(
-        machine_image(client),
+        image,
         name=f"{network_name}-{name}",
         hostname=name,
         volumes=["/var/lib/docker"] if disk else [],
@@ -170,6 +186,27 @@ def machine(
         container.remove(force=True, v=True)
 
 
+@contextmanager
+def bare_machine(client: docker.DockerClient, name: str, *, files: Mapping[str, str], store: Path) -> Iterator[Machine]:
+    """A machine on which nothing runs, with these files, its users, Nomad, and a folder `store` that others have too."""
+    container = client.containers.create(
+        machine_image(client),
+        ["sleep", "infinity"],
+        network_mode="none",
+        volumes={str(store): {"bind": "/store"}, binary("nomad"): {"bind": "/usr/local/bin/nomad", "mode": "ro"}},
+    )
+    try:
+        container.put_archive("/", tar_of(files))
+        container.start()
+        made = Machine(name, "", container)
+        made.says(
+            "chmod 0755 /usr/local/sbin/*; groupadd clipper; for each in consul nomad fabio; do useradd -r $each; done"
+        )
+        yield made
+    finally:
+        container.remove(force=True)
+
+
 def tar_of(files: Mapping[str, str]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -179,6 +216,17 @@ def tar_of(files: Mapping[str, str]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return out.getvalue()
+
+
+def versions_of(binaries: Mapping[str, str]) -> dict[str, str]:
+    """The version that each program says it has."""
+    found = {}
+    for name, path in binaries.items():
+        said = subprocess.run([path, "-v"], capture_output=True, text=True, check=True, timeout=30).stdout
+        match = re.search(r"v?([0-9]+\.[0-9]+\.[0-9]+)", said)
+        assert match, said
+        found[name] = match[1]
+    return found
 
 
 def releases(folder: Path, versions: Mapping[str, str], binaries: Mapping[str, str]) -> dict[str, Any]:  # Any: JSON
@@ -204,9 +252,9 @@ def releases(folder: Path, versions: Mapping[str, str], binaries: Mapping[str, s
 
 
 @contextmanager
-def serving(folder: Path, address: str) -> Iterator[str]:
+def serving(folder: Path, address: str, *, handler: type[SimpleHTTPRequestHandler] | None = None) -> Iterator[str]:
     """A file server at an address of this machine; yields its URL."""
-    server = ThreadingHTTPServer((address, 0), partial(QuietHandler, directory=str(folder)))
+    server = ThreadingHTTPServer((address, 0), partial(handler or QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://{address}:{server.server_port}"
@@ -218,29 +266,32 @@ def serving(folder: Path, address: str) -> Iterator[str]:
 @contextmanager
 def forwarded(address: str, port: int) -> Iterator[None]:
     """What listens on this port of loopback is reached at another address of this machine too."""
-    listener = socket.create_server((address, port))
-    threading.Thread(target=accept, args=(listener, port), daemon=True).start()
+    server = ThreadingTCPServer((address, port), Forwarder)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield
     finally:
-        listener.close()
+        server.shutdown()
+        server.server_close()
 
 
-def accept(listener: socket.socket, port: int) -> None:
-    while True:
-        try:
-            caller, _ = listener.accept()
-        except OSError:  # closed
-            return
-        called = socket.create_connection(("127.0.0.1", port))
-        for one, other in ((caller, called), (called, caller)):
-            threading.Thread(target=pass_on, args=(one, other), daemon=True).start()
+class Forwarder(BaseRequestHandler):
+    """One connection, to the same port of loopback."""
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.request.getsockname()[1])) as called:
+            back = threading.Thread(target=pass_on, args=(called, self.request))
+            back.start()
+            pass_on(self.request, called)
+            back.join()
 
 
 def pass_on(one: socket.socket, other: socket.socket) -> None:
     with suppress(OSError):
         while piece := one.recv(1 << 16):
             other.sendall(piece)
+    with suppress(OSError):
         other.shutdown(socket.SHUT_WR)
 
 
