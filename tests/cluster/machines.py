@@ -8,20 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
-import socket
 import subprocess
 import tarfile
-import threading
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import docker
@@ -34,7 +27,7 @@ from tests.cluster.parts import BASE, BUILD_NETWORK
 from tests.cluster.processes import binary
 from tests.waiting import wait_until
 
-IMAGE, BARE_IMAGE = "clipper-nomad-test-machine:1", "clipper-nomad-test-bare-machine:1"
+IMAGE = "clipper-nomad-test-machine"
 BARE = "cloud-init dbus iproute2 iptables kmod netbase procps systemd systemd-sysv"
 WHOLE = f"{BARE} ca-certificates curl docker.io systemd-resolved unzip"  # so that the network is not needed
 RECIPE = """\
@@ -99,21 +92,14 @@ class Machine:
         self.container.restart(timeout=STOPS_WITHIN_S)
 
 
-def machine_image(client: docker.DockerClient) -> str:
+def machine_image(client: docker.DockerClient, *, packages: str = WHOLE) -> str:
     """Return the image that machines start from; made once, and kept by Docker for the next run."""
-    return _made(client, IMAGE, packages=WHOLE)
-
-
-def bare_image(client: docker.DockerClient) -> str:
-    """Return the same without what the machine can install itself."""
-    return _made(client, BARE_IMAGE, packages=BARE)
-
-
-def _made(client: docker.DockerClient, name: str, *, packages: str) -> str:
+    start = Path(__file__).with_name("machine.sh").read_bytes()
+    made_of = f"{RECIPE}\n{BASE}\n{packages}\n".encode() + start
+    name = f"{IMAGE}:{sha256(made_of).hexdigest()[:12]}"
     try:
         client.images.get(name)
     except ImageNotFound:
-        start = Path(__file__).with_name("machine.sh").read_bytes()
         client.images.build(
             fileobj=io.BytesIO(packed({"Dockerfile": RECIPE.encode(), "machine.sh": start})),
             custom_context=True,
@@ -155,10 +141,10 @@ def machine(
     network_name: str,
     address: str,
     user_data: str,
-    image: str = IMAGE,
+    packages: str = WHOLE,
     disk: bool = False,
 ) -> Iterator[Machine]:
-    """A machine that starts with this user data. `disk`: for a Docker of its own."""
+    """A machine that starts with this user data. `packages`: of the distribution. `disk`: for a Docker of its own."""
     endpoint = client.api.create_endpoint_config(ipv4_address=address)
     host = client.api.create_host_config(
         cap_add=own_capabilities(),
@@ -169,7 +155,7 @@ def machine(
         network_mode=network_name,
     )
     made = client.api.create_container(
-        image,
+        machine_image(client, packages=packages),
         name=f"{network_name}-{name}",
         hostname=name,
         volumes=["/var/lib/docker"] if disk else [],
@@ -216,90 +202,6 @@ def tar_of(files: Mapping[str, str]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return out.getvalue()
-
-
-def versions_of(binaries: Mapping[str, str]) -> dict[str, str]:
-    """The version that each program says it has."""
-    found = {}
-    for name, path in binaries.items():
-        said = subprocess.run([path, "-v"], capture_output=True, text=True, check=True, timeout=30).stdout
-        match = re.search(r"v?([0-9]+\.[0-9]+\.[0-9]+)", said)
-        assert match, said
-        found[name] = match[1]
-    return found
-
-
-def releases(folder: Path, versions: Mapping[str, str], binaries: Mapping[str, str]) -> dict[str, Any]:  # Any: JSON
-    """Lay releases out as a mirror has them, from the binaries that are here; return the module's variable of that name."""
-    found = {}
-    for name, version in versions.items():
-        if name == "fabio":
-            file = folder / f"fabio/v{version}/fabio-{version}-linux_amd64"
-        else:
-            file = folder / f"{name}/{version}/{name}_{version}_linux_amd64.zip"
-        file.parent.mkdir(parents=True)
-        if name == "fabio":
-            file.write_bytes(Path(binaries[name]).read_bytes())
-        else:
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.write(binaries[name], name)
-        with file.open("rb") as content:
-            digest = sha256()
-            for piece in iter(partial(content.read, 1 << 20), b""):
-                digest.update(piece)
-        found[name] = {"version": version, "sha256": {"amd64": digest.hexdigest()}}
-    return found
-
-
-@contextmanager
-def serving(folder: Path, address: str, *, handler: type[SimpleHTTPRequestHandler] | None = None) -> Iterator[str]:
-    """A file server at an address of this machine; yields its URL."""
-    server = ThreadingHTTPServer((address, 0), partial(handler or QuietHandler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://{address}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def forwarded(address: str, port: int) -> Iterator[None]:
-    """What listens on this port of loopback is reached at another address of this machine too."""
-    server = ThreadingTCPServer((address, port), Forwarder)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class Forwarder(BaseRequestHandler):
-    """One connection, to the same port of loopback."""
-
-    def handle(self) -> None:
-        with socket.create_connection(("127.0.0.1", self.request.getsockname()[1])) as called:
-            back = threading.Thread(target=pass_on, args=(called, self.request))
-            back.start()
-            pass_on(self.request, called)
-            back.join()
-
-
-def pass_on(one: socket.socket, other: socket.socket) -> None:
-    with suppress(OSError):
-        while piece := one.recv(1 << 16):
-            other.sendall(piece)
-    with suppress(OSError):
-        other.shutdown(socket.SHUT_WR)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files, and says nothing of it."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class has it
-        pass
 
 
 def rendered(folder: Path, module: Path, variables: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON

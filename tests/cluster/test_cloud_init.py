@@ -23,21 +23,11 @@ import pytest
 import requests
 
 from clipper_nomad.resources import terraform_folder
-from tests.cluster.machines import (
-    Machine,
-    forwarded,
-    is_root,
-    machine,
-    machine_image,
-    network,
-    releases,
-    rendered,
-    serving,
-    versions_of,
-)
+from tests.cluster.machines import Machine, is_root, machine, network, rendered
 from tests.cluster.parts import BASE, BUILD_NETWORK, redis_image
 from tests.cluster.processes import shell_environment
 from tests.cluster.registry import Registry, missing_for_registry, running_registry
+from tests.cluster.release_mirror import forwarded, releases, serving, versions_of
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -89,7 +79,6 @@ def machines(docker_host: docker.DockerClient, no_other_cluster: None) -> Iterat
     """All that starts from the rendered user data, with their secrets handed on."""
     if why := missing():
         pytest.skip(why)
-    machine_image(docker_host)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipper-machines-")))
         net = f"clipper-machines-{os.getpid()}"

@@ -21,19 +21,10 @@ import docker
 import pytest
 
 from clipper_nomad.resources import terraform_folder
-from tests.cluster.machines import (
-    Machine,
-    bare_image,
-    machine,
-    machine_image,
-    network,
-    releases,
-    rendered,
-    serving,
-    versions_of,
-)
+from tests.cluster.machines import BARE, WHOLE, Machine, machine, network, rendered
 from tests.cluster.parts import BASE
 from tests.cluster.processes import binary
+from tests.cluster.release_mirror import releases, serving, versions_of
 
 pytestmark = [
     pytest.mark.cluster,
@@ -89,7 +80,7 @@ class Site:
     folder: Path
     stack: ExitStack
 
-    def starts(self, name: str, *, image: str, place: int, **variables: Any) -> Machine:  # Any: Terraform's
+    def starts(self, name: str, *, place: int, packages: str = WHOLE, **variables: Any) -> Machine:  # Any: Terraform's
         """A machine of the module's `name`, with other variables."""
         folder = self.folder / f"terraform-{place}"
         user_data = rendered(folder, MODULE, self.variables | variables)["machines"][name]["user_data"]
@@ -97,7 +88,7 @@ class Site:
         made = machine(
             self.client,
             f"{name}-{place}",
-            image=image,
+            packages=packages,
             network_name=self.network,
             address=address,
             user_data=user_data,
@@ -108,7 +99,6 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(docker_host: docker.DockerClient) -> Iterator[Site]:
-    machine_image(docker_host)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipper-site-")))
         (folder / "mirror").mkdir()
@@ -137,14 +127,13 @@ def site(docker_host: docker.DockerClient) -> Iterator[Site]:
         )
 
 
-def test_a_release_with_another_checksum_is_refused(site: Site, docker_host: docker.DockerClient) -> None:
+def test_a_release_with_another_checksum_is_refused(site: Site) -> None:
     """Nothing of it is installed, nothing starts, and the journal says what to do."""
     known = site.variables["releases"]
     digest, wrong = known["fabio"]["sha256"]["amd64"], "0" * 64
 
     refusing = site.starts(
         "ml-lb-0",
-        image=machine_image(docker_host),
         place=20,
         releases=known | {"fabio": known["fabio"] | {"sha256": {"amd64": wrong}}},
     )
@@ -160,10 +149,10 @@ def test_a_release_with_another_checksum_is_refused(site: Site, docker_host: doc
     assert not refusing.holds("ls /etc/clipper/secrets")
 
 
-def test_a_download_that_was_cut_off_goes_on_where_it_ended(site: Site, docker_host: docker.DockerClient) -> None:
+def test_a_download_that_was_cut_off_goes_on_where_it_ended(site: Site) -> None:
     mirror = site.stack.enter_context(serving(site.mirror, f"{site.subnet}.1", handler=CuttingHandler))
 
-    waiting = site.starts("ml-lb-0", image=machine_image(docker_host), place=21, release_mirror=mirror)
+    waiting = site.starts("ml-lb-0", place=21, release_mirror=mirror)
 
     waiting.awaits("journalctl -u clipper-setup -o cat | grep -q 'waiting for the secrets'", "to wait", within_s=WITHIN_S)
     assert (
@@ -172,12 +161,12 @@ def test_a_download_that_was_cut_off_goes_on_where_it_ended(site: Site, docker_h
     assert CuttingHandler.asked == ["", f"bytes={CUT_AFTER_BYTES}-"]
 
 
-def test_packages_that_a_client_lacks_come_from_its_distribution(site: Site, docker_host: docker.DockerClient) -> None:
+def test_packages_that_a_client_lacks_come_from_its_distribution(site: Site) -> None:
     """Docker above all, which starts with the settings of the module."""
     if not archive_is_reached():
         pytest.skip("containers here do not reach the distribution's packages")
 
-    bare = site.starts("ml-client-0", image=bare_image(docker_host), place=22, docker_bridge="172.29.3.1/24")
+    bare = site.starts("ml-client-0", packages=BARE, place=22, docker_bridge="172.29.3.1/24")
 
     assert not bare.holds("command -v docker || command -v unzip || command -v curl")
     bare.awaits("journalctl -u clipper-setup -o cat | grep -q 'waiting for the secrets'", "to wait", within_s=WITHIN_S)
@@ -192,13 +181,13 @@ def archive_is_reached() -> bool:
 
 
 def test_a_server_that_lacks_systemd_resolved_gets_it_and_still_knows_other_names(
-    site: Site, docker_host: docker.DockerClient
+    site: Site,
 ) -> None:
     """Debian has it in a package of its own. The name servers of the file that it replaces are asked by Consul."""
     if not archive_is_reached():
         pytest.skip("containers here do not reach the distribution's packages")
 
-    bare = site.starts("ml-server-0", image=bare_image(docker_host), place=10)  # where Consul is looked for
+    bare = site.starts("ml-server-0", packages=BARE, place=10)  # where Consul is looked for
 
     assert not bare.holds("ls /lib/systemd/systemd-resolved")
     bare.awaits("journalctl -u clipper-setup -o cat | grep -q 'is set up as server'", "to be set up", within_s=WITHIN_S)

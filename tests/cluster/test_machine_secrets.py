@@ -15,10 +15,11 @@ import docker
 import pytest
 
 from clipper_nomad.resources import terraform_folder
-from tests.cluster.machines import Machine, bare_machine, machine_image, rendered
+from tests.cluster.machines import Machine, bare_machine, rendered
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         shutil.which("terraform") is None or shutil.which("nomad") is None, reason="terraform and nomad are not both on PATH"
@@ -60,7 +61,6 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def started(docker_host: docker.DockerClient, files: dict[str, dict[str, Any]], store: Path) -> Iterator[Starter]:
-    machine_image(docker_host)
     with ExitStack() as stack:
         yield Starter(docker_host, files, store, stack)
 
