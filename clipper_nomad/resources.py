@@ -14,6 +14,11 @@ def jobspecs_folder() -> Path:
     return _bundled("jobspecs")
 
 
+def terraform_folder() -> Path:
+    """Return the folder of the Terraform modules. Raises: ClipperException: the installation lacks it."""
+    return _bundled("terraform")
+
+
 def _bundled(name: str) -> Path:
     # A wheel has it inside the package; a checkout, and an editable install of it, beside the package.
     candidates = (_PACKAGE / "_bundled" / name, _PACKAGE.parent / name)

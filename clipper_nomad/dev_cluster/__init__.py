@@ -1,0 +1,1 @@
+"""A real Consul, Nomad and Fabio on this machine, for development."""
