@@ -30,6 +30,7 @@ from clipper_nomad.local_stack.ports import holder_words
 READY_WITHIN_S = 90.0  # measured: 6 to 9 s; a busy machine takes several times as long
 SPAWN_WITHIN_S = 20.0
 STOP_WITHIN_S = 60.0
+SHOWS_WITHIN_S = 3.0  # from the start of a supervisor until it says how it is; several times what it takes
 _DOCKER = "Nomad runs the cluster's parts and models in Docker containers."
 
 
@@ -75,11 +76,19 @@ def bring_up(environ: Mapping[str, str], teller: Teller, *, download: bool = Fal
         state = _spawn(place, settings)
         _await_ready(place, state, teller)
     except BaseException as exc:
-        if started := running_at(place):
+        if started := _shows_itself(place):
             end_supervisor(started, within_s=STOP_WITHIN_S)
             exc.add_note("What had been started was ended again.")
         raise
     return BroughtUp(state=_now(place, state), was_up=False, moved=moved)
+
+
+def _shows_itself(place: DevPlace) -> State | None:
+    """Return what was started; it may just be coming up, and not say how it is yet."""
+    deadline = time.monotonic() + SHOWS_WITHIN_S
+    while (state := running_at(place)) is None and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return state
 
 
 def _check_machine() -> None:
@@ -98,13 +107,20 @@ def _check_machine() -> None:
         with contextlib.closing(client):
             client.ping()
     except (DockerException, OSError) as exc:
-        is_forbidden = "Permission denied" in str(exc)
+        is_forbidden = _is_forbidden(exc)
         raise DevClusterError(
             f"Docker {'may not be used by you' if is_forbidden else 'does not answer'}: {exc}. {_DOCKER}",
             hint="Let yourself use it: `sudo usermod -aG docker $USER`, then log in anew."
             if is_forbidden
             else "Install and start Docker (`docker info` must answer); without it: clipper-nomad up --local",
         ) from exc
+
+
+def _is_forbidden(failure: BaseException | None) -> bool:
+    """Return whether the system does not let this user at something: the Docker SDK wraps that in errors of its own."""
+    while failure is not None and not isinstance(failure, PermissionError):
+        failure = failure.__cause__ or failure.__context__
+    return failure is not None
 
 
 def _programs(environ: Mapping[str, str], place: DevPlace, teller: Teller, *, download: bool) -> tuple[Program, ...]:
