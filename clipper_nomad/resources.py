@@ -1,4 +1,4 @@
-"""Where the files are that are not Python: the jobspecs' templates, in a checkout and in a wheel."""
+"""Where the files are that are not Python: jobspecs' templates, Terraform modules; in a checkout and in a wheel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ _PACKAGE = Path(__file__).resolve().parent
 def jobspecs_folder() -> Path:
     """Return the folder of the jobspecs' templates. Raises: ClipperException: the installation lacks it."""
     return _bundled("jobspecs")
+
+
+def terraform_folder() -> Path:
+    """Return the folder of the Terraform modules. Raises: ClipperException: the installation lacks it."""
+    return _bundled("terraform")
 
 
 def _bundled(name: str) -> Path:

@@ -91,15 +91,12 @@ def sources() -> set[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, with bundled files, and with files that must never be packed."""
+    """A copy of the checkout, with files that must never be packed."""
     copy = tmp_path_factory.mktemp("checkout")
-    for root in (*SOURCE_ROOTS, "jobspecs", "tests"):
+    for root in (*SOURCE_ROOTS, "jobspecs", "terraform", "tests"):
         shutil.copytree(PROJECT / root, copy / root, ignore=shutil.ignore_patterns("__pycache__", "*.local"))
     for name in ("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", ".gitignore"):
         shutil.copy(PROJECT / name, copy / name)
-    terraform = copy / "terraform/modules/cluster/main.tf"
-    terraform.parent.mkdir(parents=True)
-    terraform.write_text("# made for this test\n")
     for name in ("clipper_nomad/token.local", "terraform/state.local", "clipper_nomad/__pycache__/errors.pyc"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("must not be packed")
@@ -131,9 +128,10 @@ def packed_in(wheel: Path) -> set[str]:
 
 def test_a_wheel_holds_our_packages_and_what_they_bundle_and_nothing_else(wheel: Path, sources: set[str]) -> None:
     jobspecs = {f"clipper_nomad/_bundled/jobspecs/{name}" for name in files_below(PROJECT / "jobspecs")}
-    terraform = {"clipper_nomad/_bundled/terraform/modules/cluster/main.tf"}
+    terraform = {f"clipper_nomad/_bundled/terraform/{name}" for name in files_below(PROJECT / "terraform")}
 
     assert "clipper_nomad/_bundled/jobspecs/model.nomad.hcl.j2" in jobspecs
+    assert "clipper_nomad/_bundled/terraform/modules/cluster-config/policies/nomad-toolkit.hcl" in terraform
     assert packed_in(wheel) == sources | jobspecs | terraform
 
 
