@@ -1,4 +1,4 @@
-"""Where the files are that are not Python: the jobspecs' templates, in a checkout and in a wheel."""
+"""Where the files are that are not Python: jobspecs' templates, Terraform modules; in a checkout and in a wheel."""
 
 from __future__ import annotations
 

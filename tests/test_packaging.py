@@ -92,7 +92,7 @@ def sources() -> set[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, with bundled files, and with files that must never be packed."""
+    """A copy of the checkout, with files that must never be packed."""
     copy = tmp_path_factory.mktemp("checkout")
     for root in (*SOURCE_ROOTS, "jobspecs", "terraform", "tests"):
         shutil.copytree(PROJECT / root, copy / root, ignore=shutil.ignore_patterns("__pycache__", "*.local", ".terraform*"))
@@ -136,6 +136,7 @@ def test_a_wheel_holds_our_packages_and_what_they_bundle_and_nothing_else(wheel:
     }
 
     assert "clipper_nomad/_bundled/jobspecs/model.nomad.hcl.j2" in jobspecs
+    assert "clipper_nomad/_bundled/terraform/modules/cluster-config/policies/nomad-toolkit.hcl" in terraform
     assert "clipper_nomad/_bundled/terraform/modules/cluster-config/templates/nomad/client.hcl" in terraform
     assert packed_in(wheel) == sources | jobspecs | terraform
 

@@ -25,6 +25,7 @@ from clipper_nomad.cli.logs import logs
 from clipper_nomad.cli.option_groups import expanded
 from clipper_nomad.cli.options import WrongUsage
 from clipper_nomad.cli.plan import plan
+from clipper_nomad.cli.policy import policy
 from clipper_nomad.cli.predict import predict
 from clipper_nomad.cli.render import render
 from clipper_nomad.cli.scale import scale
@@ -37,7 +38,7 @@ INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
 _WRITTEN: tuple[Callable[..., None], ...] = (
     *(demo, up, status, deploy, predict, scale, bench, logs, down),
-    *(dev, doctor, plan, images, render, version),
+    *(dev, doctor, plan, images, render, policy, version),
 )
 VERBS = tuple(map(expanded, _WRITTEN))  # with an option for each field of their groups
 

@@ -6,13 +6,15 @@ told by index 0, so that its caller starts again instead of waiting for an index
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import consul
+from consul.callback import CB
 
 from clipper_nomad.cluster.endpoints import Endpoint, consul_endpoint
 from clipper_nomad.cluster.http_calls import OnePerThread, session_for, shortly, where_to_look
@@ -24,6 +26,7 @@ WAIT_S = 30.0  # of a blocking query; Consul's own default is five minutes
 ITSELF = "consul"  # the one service that every Consul has
 _NO_RIGHT = "CONSUL_HTTP_TOKEN is unknown, expired, or its policy does not let it read all services and nodes."
 
+_MAY = "/v1/internal/acl/authorize"
 _LONGEST = 300  # characters of an answer that an error repeats
 
 Answer = TypeVar("Answer")
@@ -125,6 +128,25 @@ class ConsulApi:
         """Return the leader's address, "" while there is none."""
         return str(self._ask(lambda client: client.status.leader()) or "")
 
+    def token(self) -> Mapping[str, Any] | None:  # Any: Consul's JSON
+        """Return this token: AccessorID, Policies, ExpirationTime, where it has one; None: this Consul has no ACLs."""
+        return self._ask(_own_token)
+
+    def without_token(self) -> ConsulApi:
+        """Return the same Consul as whoever has no token sees it."""
+        return ConsulApi(replace(self.endpoint, token=None))
+
+    def may_read(self, kind: str, name: str) -> bool:
+        """Return whether this token may read a "service" or a "node" of this name, which need not be there.
+
+        This is the question of Consul's own UI, the only one that tells what is hidden from what is not there.
+        Raises: ConsulRefused: also when this Consul does not know the question."""
+        body = json.dumps([{"Resource": kind, "Access": "read", "Segment": name}])
+        answer = self._ask(
+            lambda client: client.http.post(CB.json(allow_404=False), _MAY, data=body, headers=client.prepare_headers(None))
+        )
+        return bool(answer and answer[0]["Allow"])
+
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:  # Any: py-consul has no types
         try:
             return question(self._clients.current())
@@ -143,6 +165,14 @@ class ConsulApi:
                 f"Consul at {self.endpoint.url} answered: {str(exc).strip()[:_LONGEST]}",
                 hint="See what listens at that address; CONSUL_HTTP_ADDR names Consul's HTTP port, 8500 by default.",
             ) from exc
+
+
+def _own_token(client: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  # py-consul has no types
+    try:
+        found: Mapping[str, Any] = client.acl.token.read("self")
+    except consul.ACLDisabled:
+        return None
+    return found
 
 
 def _instance(entry: Mapping[str, Any]) -> Instance:  # Any: Consul's JSON

@@ -29,6 +29,8 @@ WAIT_S = 30.0  # of a blocking query; the API's own default is five minutes
 ACTIVE_DEPLOYMENT = frozenset({"initializing", "running", "paused", "blocked", "unblocking", "pending"})
 _CONFLICT_TEXT = "Enforcing job modify index"  # HTTP 500: told by nothing but its text (Nomad 1.11, job_endpoint.go)
 _NOT_NOMAD = "See what listens at that address; NOMAD_ADDR names Nomad's HTTP port, 4646 by default."
+# HTTP 500, told by nothing but their text (Nomad 1.11): of a task's log, and of a token that has ended
+_DENIED_TEXTS = frozenset({"Permission denied", "ACL token expired"})
 _LONGEST_BODY = 2000  # characters of an answer that an error repeats
 
 
@@ -221,12 +223,15 @@ class NomadApi:
         return self._watch("job", job_id, "allocations", index=index, wait_s=wait_s, params={"all": "true"})
 
     def log_tail(self, alloc_id: str, *, task: str, stream: str = "stderr", last_bytes: int = 4000) -> str:
-        """Return the end of a task's log; "" when it has none, or its client cannot be asked any more."""
+        """Return the end of a task's log; "" when it has none, or its client cannot be asked any more.
+        Raises: NomadRefused: this token may not read logs."""
         params = {"task": task, "type": stream, "plain": "true", "origin": "end", "offset": last_bytes}
         try:
             answer = self._call("logs", alloc_id, params=params)
-        except NomadRefused:  # 404: not started, 500: the client is gone; a missing log must not hide the cause
-            return ""
+        except NomadRefused as exc:
+            if _is_denied(exc.status, exc.body):
+                raise
+            return ""  # 404: not started, 500: the client is gone; a missing log must not hide the cause
         return answer.content.decode("utf-8", "replace")
 
     # --- variables ---
@@ -239,7 +244,7 @@ class NomadApi:
         return Variable(path=found["Path"], items=found["Items"], modify_index=found["ModifyIndex"])
 
     def variable_paths(self, prefix: str) -> list[str]:
-        """Return the paths of the variables that begin with `prefix`; with ACLs this is a right of its own (list)."""
+        """Return the paths of the variables that begin with `prefix`; with ACLs those that this token may list or read."""
         found: list[Json] = self._json("vars", params={"prefix": prefix})
         return [str(each["Path"]) for each in found]
 
@@ -277,6 +282,19 @@ class NomadApi:
     def all_allocations(self) -> list[Json]:
         """Return the stubs of the allocations of all namespaces that this token may see, with AllocatedResources."""
         return list(self._json("allocations", params={"resources": "true", "task_states": "false", "namespace": "*"}) or ())
+
+    # --- who asks ---
+
+    def token(self) -> Json:
+        """Return this token: Type ("client" or "management"), AccessorID, Policies, ExpirationTime, where it has one."""
+        found: Json = self._json("acl", "token", "self")
+        return found
+
+    def policies(self) -> dict[str, Json]:
+        """Return the rules of each policy that this token has, of its roles too, by the policy's name; of a management
+        token all that there are. Shorthands are spelled out: `policy = "read"` is there as capabilities."""
+        names = [str(each["Name"]) for each in self._json("acl", "policies") or ()]
+        return {name: self._json("acl", "policy", name).get("RulesJSON") or {} for name in names}
 
     # --- calls ---
 
@@ -350,7 +368,7 @@ class NomadApi:
         body = answer.text.strip()[:_LONGEST_BODY]
         hint = None if body else _NOT_NOMAD  # whoever answers without a word
         said = f"answered {answer.status_code}"
-        if answer.status_code in {401, 403}:
+        if _is_denied(answer.status_code, body):
             asked = answer.request
             said = f"does not allow {asked.method} {urlsplit(asked.url or '').path!s}: it answered {answer.status_code}"
             hint = (
@@ -379,6 +397,10 @@ _SENDERS: Mapping[str, attrgetter[Any]] = {
     "logs": attrgetter("client.stream_logs"),
     "leader": attrgetter("status.leader"),
 }
+
+
+def _is_denied(status: int, body: str) -> bool:
+    return status in {401, 403} or (status == 500 and body in _DENIED_TEXTS)
 
 
 def _variable_conflict(path: str) -> NomadConflict:

@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipper_nomad.cluster.policies import CONSUL_FABIO
+
 if TYPE_CHECKING:
     from tests.cluster.rig import Rig
 
@@ -51,7 +53,8 @@ def client_settings(rig: Rig, *, http: int, server_rpc: int) -> dict[str, Any]: 
     return _nomad(rig, "client", {"http": http}) | {
         "client": {
             "enabled": True,
-            "servers": [f"127.0.0.1:{server_rpc}"],
+            # with ACLs it finds them in Consul, as clients do that are told of none
+            "servers": [f"127.0.0.1:{server_rpc}"] if rig.guard is None else [],
             "network_interface": "lo",
             "cpu_total_compute": 16_000,  # many small jobs must fit on two cores
             "min_dynamic_port": first,
@@ -75,7 +78,7 @@ def _nomad(rig: Rig, role: str, ports: dict[str, int]) -> dict[str, Any]:  # Any
         "disable_update_check": True,
         "ports": ports,
         "advertise": dict.fromkeys(("http", "rpc", "serf"), "127.0.0.1"),
-        "consul": consul if guard is None else consul | {"token": guard.consul_token},
+        "consul": consul if guard is None else consul | {"token": guard.tokens[f"consul-nomad-{role}"]},
         **({} if guard is None else guard.of_nomad()),
     }
 
@@ -105,7 +108,7 @@ plugin "docker" {{
 
 def fabio_options(rig: Rig) -> list[str]:
     """Of a Fabio with an HTTP listener and two TCP listeners: of the model channel, and of Clipper's RPC version 3."""
-    token = [] if rig.guard is None else ["-registry.consul.token", rig.guard.consul_token]
+    token = [] if rig.guard is None else ["-registry.consul.token", rig.guard.tokens[CONSUL_FABIO]]
     tcp = [f"127.0.0.1:{port};proto=tcp" for port in (rig.fabio_tcp_port, rig.fabio_legacy_port)]
     return [
         *token,
@@ -115,6 +118,7 @@ def fabio_options(rig: Rig) -> list[str]:
         *("-ui.addr", f"127.0.0.1:{rig.fabio_admin_port}"),
         *("-registry.consul.addr", f"127.0.0.1:{rig.consul_http_port}"),
         *("-registry.consul.checksRequired", "all"),
-        "-registry.consul.register.enabled=false",
+        f"-registry.consul.register.enabled={'false' if rig.guard is None else 'true'}",
+        *("-registry.consul.register.addr", f"127.0.0.1:{rig.fabio_admin_port}"),
         "-insecure",  # it may run as root
     ]

@@ -12,6 +12,14 @@ from tests.cluster.shell import Said, Shell
 
 SHAPING = ("doctor", "plan", "render", "up")  # the verbs that take the options of `up`
 
+MODEL = """
+def total(inputs):
+    return [float(one.sum()) for one in inputs]
+
+def broken(inputs):
+    raise ValueError("no such feature: height")
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:

@@ -26,7 +26,7 @@ from clipper_nomad.cluster.endpoints import consul_endpoint, nomad_endpoint
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.routes import FabioLoadBalancer
 from tests.cluster.agent_settings import client_settings, consul_settings, fabio_options, nomad_plugins, server_settings
-from tests.cluster.guard import Guard, new_guard
+from tests.cluster.guard import Guard, hand_out_tokens, new_guard
 from tests.cluster.processes import STOP_WITHIN_S, answers, free_ports, process, shell_environment, unmount_below
 from tests.cluster.registry import Registry, missing_for_registry, running_registry
 from tests.waiting import wait_until
@@ -166,6 +166,8 @@ def running_rig(folder: Path, *, guarded: bool = False) -> Iterator[Rig]:
         log = stack.enter_context(process("consul", "agent", "-config-file", str(config), folder=folder))
         leader = f"{rig.consul_url}/v1/status/leader"
         answers(session, leader, lambda answer: answer.ok and ":" in answer.text, "Consul to have a leader", log)
+        if rig.guard is not None:
+            hand_out_tokens(rig.guard, session, rig.consul_url)
         stack.enter_context(running_nomad(rig, ports[9:12]))
         log = stack.enter_context(process("fabio", *fabio_options(rig), folder=folder))
         health = f"http://127.0.0.1:{rig.fabio_admin_port}/health"

@@ -1,15 +1,13 @@
 """A Nomad and a Consul with ACLs and TLS: what our settings say is used, what they lack is named, and little is enough.
 
-POLICY and CONSUL_POLICY are those of docs/cluster.md.
+The policies are the files of terraform/modules/cluster-config/policies.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
@@ -22,51 +20,12 @@ from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
 from tests.cluster.guard import certificate, new_authority
 from tests.cluster.operators import Operator
-from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here, redis_image
-from tests.cluster.registry import USER
-from tests.cluster.rig import Rig, running_rig, what_is_missing
+from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here
+from tests.cluster.rig import Rig
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
-DOCS = Path(__file__).resolve().parents[2] / "docs/cluster.md"
-ANONYMOUS = "00000000-0000-0000-0000-000000000002"  # Consul's token of who has none
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-MODEL = """
-def total(inputs):
-    return [float(one.sum()) for one in inputs]
-
-def broken(inputs):
-    raise ValueError("no such feature: height")
-"""
-
-
-@pytest.fixture(scope="module")
-def guarded(no_other_cluster: None) -> Iterator[Rig]:
-    """A rig with ACLs and TLS, where who has no token sees in Consul what docs/cluster.md says."""
-    if why := what_is_missing():
-        pytest.skip(why)
-    with (
-        tempfile.TemporaryDirectory(prefix="clipper-rig-") as folder,
-        running_rig(Path(folder), guarded=True) as rig,
-    ):
-        call(rig, "consul", "acl/policy", {"Name": "tasks", "Rules": policy("consul, of who has no token")})
-        call(rig, "consul", f"acl/token/{ANONYMOUS}", {"Policies": [{"Name": "tasks"}]})
-        call(rig, "nomad", "namespace/ml", {"Name": "ml"})
-        yield rig
-
-
-def call(rig: Rig, service: str, path: str, body: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
-    url = rig.nomad_url if service == "nomad" else rig.consul_url
-    answer = rig.session().put(f"{url}/v1/{path}", json=body, timeout=10)
-    assert answer.ok, answer.text
-    return dict(answer.json()) if answer.content and answer.json() else {}
-
-
-def policy(name: str) -> str:
-    """A policy as docs/cluster.md has it: what is documented is what is tried."""
-    found = re.search(rf"```hcl\n# {re.escape(name)}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert found, f"docs/cluster.md has no policy {name!r}"
-    return found[1]
 
 
 def nomad_as(rig: Rig, **variables: str) -> NomadApi:
@@ -167,34 +126,6 @@ def test_namespace_and_region_go_with_every_call(guarded: Rig) -> None:
     assert dict(found.items) == {"in": "ml"}
     with pytest.raises(NomadRefused, match="No path to region"):
         nomad_as(guarded, NOMAD_REGION="eu").jobs()
-
-
-@pytest.fixture(scope="module")
-def operator(guarded: Rig, daemon: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """Somebody with the tokens of docs/cluster.md, and a registry for which Nomad's clients have a wrong password."""
-    registry = guarded.registry
-    if registry is None:
-        pytest.skip("there is no registry here")
-    call(guarded, "nomad", "acl/policy/operator", {"Name": "operator", "Rules": policy("nomad, of who runs a cluster")})
-    token = call(guarded, "nomad", "acl/token", {"Name": "operator", "Type": "client", "Policies": ["operator"]})
-    call(guarded, "consul", "acl/policy", {"Name": "operator", "Rules": policy("consul, of who runs a cluster")})
-    of_consul = call(guarded, "consul", "acl/token", {"Policies": [{"Name": "operator"}]})
-    folder = tmp_path_factory.mktemp("operator")
-    (folder / "model.py").write_text(MODEL)
-    yield Operator(
-        folder,
-        guarded,
-        redis_image=redis_image(daemon),
-        variables={
-            "NOMAD_TOKEN": token["SecretID"],
-            "CONSUL_HTTP_TOKEN": of_consul["SecretID"],
-            "CLIPPER_REGISTRY": registry.misremembered,
-            "CLIPPER_REGISTRY_USER": USER,
-            "CLIPPER_REGISTRY_PASSWORD": registry.password,
-        },
-    )
-    for repository in [f"clipper-nomad-{part}" for part in Part] + ["default-cluster-sums"]:
-        forget_here(daemon, f"{registry.misremembered}/{repository}")
 
 
 @pytest.fixture

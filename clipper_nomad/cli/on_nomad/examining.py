@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from clipper_nomad.cli.on_nomad import verdicts
+from clipper_nomad.cli.on_nomad import acl_checks, verdicts
 from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import as_it_runs, image_set, new_manager, registry_of
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
 from clipper_nomad.cli.options import Building, Shape, Where
-from clipper_nomad.cluster.consul_api import ITSELF
+from clipper_nomad.cluster.consul_api import ITSELF, ConsulApi
 from clipper_nomad.cluster.discovery import ConsulDNS
+from clipper_nomad.cluster.jobs.requirements import HostVolume
 from clipper_nomad.cluster.jobs.specs import FrontendJob
 from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.own_fabio import refuse_second
@@ -34,8 +35,8 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
         shape, building = as_it_runs(where, shape, building)
     manager = new_manager(where, shape, building)
     nomad_answers = True
-    for verdict in _nomad(manager):
-        nomad_answers = verdict.level != "problem"
+    for verdict in _nomad(manager, where, shape):
+        nomad_answers = nomad_answers and verdict.level != "problem"
         yield verdict
     nodes: list[dict[str, object]] = []
     if nomad_answers:
@@ -56,7 +57,7 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
         looks = (
             _own_fabio(manager, balancer, legacy_port)
             if shape.with_fabio and nomad_answers
-            else _fabio(balancer, legacy_port)
+            else _fabio(balancer, legacy_port, manager.consul)
         )
         yield from looks
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
@@ -74,7 +75,7 @@ def needs_of(manager: NomadContainerManager, frontends: int) -> Needs:
     )
 
 
-def _nomad(manager: NomadContainerManager) -> Iterator[Verdict]:
+def _nomad(manager: NomadContainerManager, where: Where, shape: Shape) -> Iterator[Verdict]:
     endpoint = manager.nomad.endpoint
     try:
         leader = manager.nomad.leader()
@@ -97,11 +98,15 @@ def _nomad(manager: NomadContainerManager) -> Iterator[Verdict]:
         if opened is not None:
             yield opened
         return
-    try:
-        manager.nomad.jobs()
-        manager.nomad.variable(f"nomad/jobs/{manager.names.frontend_job}")
-    except ClipperException as exc:
-        yield verdicts.failed("Nomad", exc)
+    if has_token:
+        yield from acl_checks.nomad_token(manager, where, volumes_of(manager, shape))
+
+
+def volumes_of(manager: NomadContainerManager, shape: Shape) -> list[HostVolume]:
+    """Return the host volumes that the parts are to have."""
+    named = (shape.redis_volume, shape.bundle_volume, shape.bundle_cache)
+    own = [HostVolume(source=each, path="/data") for each in named if each is not None]
+    return own + [each for options in manager.blueprint.options.values() for each in options.volumes]
 
 
 def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
@@ -116,6 +121,7 @@ def _consul(manager: NomadContainerManager) -> Iterator[Verdict]:
     except ClipperException:  # with ACLs a right of its own, and nothing else needs it
         version = ""
     yield verdicts.consul_verdict(manager.consul.endpoint.url, version=version, leader=leader)
+    yield from acl_checks.consul_tokens(manager)
     if isinstance(manager.load_balancer, FabioLoadBalancer):
         names = manager.names
         port = manager.load_balancer.tcp_proxy_port
@@ -138,7 +144,7 @@ def _legacy_port(manager: NomadContainerManager) -> int | None:
 def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
     """As `_fabio`, of one that `up` starts, or has started."""
     if manager.names.fabio_job in {job.id for job in manager.find_jobs().ours}:
-        yield from _fabio(balancer, legacy_port)
+        yield from _fabio(balancer, legacy_port, manager.consul)
         return
     try:
         refuse_second(balancer, legacy_port)
@@ -148,7 +154,7 @@ def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, lega
         yield verdicts.failed("Fabio", exc)
 
 
-def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
+def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None, consul: ConsulApi) -> Iterator[Verdict]:
     if balancer.is_named_by_consul:  # it would have been replaced by an address
         yield verdicts.unknown_name_verdict(balancer.address)
         return
@@ -162,9 +168,10 @@ def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Ver
         where = balancer.listener(legacy_port)
         yield _listener(lambda: balancer.check_legacy(legacy_port), where, legacy_port, is_legacy=True)
     try:
-        balancer.routes(within_s=PAGES_WITHIN_S)
+        routes = balancer.routes(within_s=PAGES_WITHIN_S)
     except ClipperException:
         return  # closed, as it should be
+    yield from acl_checks.fabio_sees_services(balancer, consul, routes)
     exposed = verdicts.exposed_fabio_verdict(balancer.address, balancer.admin_port)
     if exposed is not None:
         yield exposed
