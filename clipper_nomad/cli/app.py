@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from clipper_nomad.cli.bench import bench
 from clipper_nomad.cli.demo import demo
 from clipper_nomad.cli.deploy import deploy
+from clipper_nomad.cli.dev import dev
 from clipper_nomad.cli.doctor import doctor
 from clipper_nomad.cli.down import down
 from clipper_nomad.cli.images import images
@@ -36,7 +37,7 @@ INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
 _WRITTEN: tuple[Callable[..., None], ...] = (
     *(demo, up, status, deploy, predict, scale, bench, logs, down),
-    *(doctor, plan, images, render, version),
+    *(dev, doctor, plan, images, render, version),
 )
 VERBS = tuple(map(expanded, _WRITTEN))  # with an option for each field of their groups
 

@@ -37,7 +37,7 @@ def doctor(
     """See whether everything is there that a cluster on Nomad needs.
 
     Asks Nomad, Consul, Fabio, the registry, DNS and Docker; changes nothing. Each line is ✔, ⚠ or ✖, with why and what
-    to do. Without --nomad and NOMAD_ADDR it asks 127.0.0.1. Exit code 1 if there is a problem.
+    to do. Without --nomad and NOMAD_ADDR it asks a development cluster, else 127.0.0.1. Exit code 1 if there is a problem.
 
     Examples:
       clipper-nomad doctor
@@ -45,6 +45,7 @@ def doctor(
       clipper-nomad doctor --wait 5m
     """
     from clipper_nomad.cli.command_line import command
+    from clipper_nomad.cli.finding import is_on_nomad
     from clipper_nomad.cli.on_nomad.examining import examine
     from clipper_nomad.cli.on_nomad.patience import seconds_of
     from clipper_nomad.cli.output import Output
@@ -53,6 +54,7 @@ def doctor(
         raise WrongUsage(
             "doctor is about a cluster on Nomad.", hint="Leave out --local; there is `status` for the local one."
         )
+    is_on_nomad(where)  # a development cluster that runs is found
     output = Output(as_json=as_json)
 
     def look() -> Iterator[Verdict]:

@@ -8,6 +8,7 @@ this process one of the stack's owners for as long as the verb runs. Of one on N
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -31,14 +32,32 @@ _LOOK_EVERY_S = 0.05
 
 
 def is_on_nomad(where: Where) -> bool:
-    """Return whether the cluster is one on Nomad, and not of this machine. Raises: WrongUsage: both were said."""
+    """Return whether the cluster is one on Nomad, and not of this machine. Raises: WrongUsage: both were said.
+
+    Where nothing is said, and no local stack of that name runs, a development cluster that runs is the Nomad.
+    """
     named = where.nomad or where.consul or where.fabio or where.namespace
     if where.local and named:
         raise WrongUsage(
             "--local is a cluster of this machine, and --nomad, --consul, --fabio and --namespace are of one on Nomad.",
             hint="Leave out the one or the others.",
         )
+    if not where.local and not where.nomad and not os.environ.get("NOMAD_ADDR"):
+        _find_dev_cluster(where)
     return not where.local and bool(where.nomad or os.environ.get("NOMAD_ADDR"))
+
+
+def _find_dev_cluster(where: Where) -> None:
+    """Let this process's environment lead to the development cluster, as `eval "$(clipper-nomad dev env)"` does."""
+    from clipper_nomad.dev_cluster.running import environment_of, running
+
+    state = running(os.environ)
+    if state is None or read_status(find_cluster(where.cluster)) is not None:
+        return
+    found = environment_of(state)
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
+    sys.stderr.write(f"on the development cluster of this machine, Nomad at {found['NOMAD_ADDR']}\n")
 
 
 def refuse_nomad_options(given: Mapping[str, object]) -> None:

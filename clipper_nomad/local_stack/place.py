@@ -139,7 +139,7 @@ def find_place(cluster: str, *, home: Path | None, environ: Mapping[str, str], u
         home = Path(os.path.realpath(home.expanduser()))
         data, runtimes = home / "data" / cluster, home / "run"
     else:
-        data = _state_home(environ) / "clipper-nomad" / cluster
+        data = state_home(environ) / "clipper-nomad" / cluster
         runtimes = _runtime_home(environ, uid, outlives_login=outlives_login)
     place = Place(cluster=cluster, data=data, runtime=runtimes / _short_hash(data))
     length = _socket_path_bytes(place.runtime)
@@ -157,7 +157,7 @@ def make_place(place: Place) -> None:
     for _ in range(10):  # another cluster's clean-up may remove an empty parent just now
         try:
             for directory in (place.data.parent, place.data, place.runtime.parent, place.runtime):
-                _make_private(directory)
+                make_private(directory)
             for directory in (*place.directories, place.ready):
                 directory.mkdir(mode=0o700, exist_ok=True)
         except FileNotFoundError:
@@ -189,7 +189,8 @@ def check_private(directory: Path) -> None:
         )
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
+    """Make a directory for this user alone. Raises: StackError: it is another user's, or open to others. OSError."""
     directory.parent.mkdir(parents=True, exist_ok=True)  # ~/.local/state and above: as the user's umask has it
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
@@ -200,7 +201,8 @@ def _elsewhere(directory: Path) -> str:
     return f"Remove {directory}, or set CLIPPER_HOME (or home=) to a directory of your own."
 
 
-def _state_home(environ: Mapping[str, str]) -> Path:
+def state_home(environ: Mapping[str, str]) -> Path:
+    """Return where programs keep what must outlive them: XDG_STATE_HOME."""
     if environ.get("XDG_STATE_HOME"):
         return Path(os.path.realpath(environ["XDG_STATE_HOME"]))
     home = Path(os.path.realpath(environ.get("HOME") or Path.home()))

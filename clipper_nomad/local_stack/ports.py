@@ -46,7 +46,7 @@ def bind_public(port: int | None) -> PublicPort:
         listener = _listen(port)
         if listener is None:
             raise StackError(
-                f"Port {port} is taken{_holder_words(port)}.",
+                f"Port {port} is taken{holder_words(port)}.",
                 hint="Name another port, leave it out to take the next free one, or stop what holds it.",
             )
         return PublicPort(socket=listener)
@@ -54,7 +54,7 @@ def bind_public(port: int | None) -> PublicPort:
     note = None
     candidate = listener.getsockname()[1]
     if candidate != DEFAULT_PORT:
-        note = f"Port {DEFAULT_PORT} is taken{_holder_words(DEFAULT_PORT)}; using port {candidate}."
+        note = f"Port {DEFAULT_PORT} is taken{holder_words(DEFAULT_PORT)}; using port {candidate}."
     return PublicPort(socket=listener, note=note)
 
 
@@ -105,7 +105,8 @@ def _answers(port: int) -> bool:
         return probe.connect_ex((_LOOPBACK, port)) == 0
 
 
-def _holder_words(port: int) -> str:
+def holder_words(port: int) -> str:
+    """Return who listens on a loopback port, as " by process 12 (name)"; "" if that cannot be told."""
     if not Path("/proc/net/tcp").exists():  # macOS
         return f" (who holds it cannot be told here; try `lsof -nP -iTCP:{port}`)"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

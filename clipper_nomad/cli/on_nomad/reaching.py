@@ -26,6 +26,9 @@ from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio
 from clipper_nomad.cluster.rollout.events import RolloutEvent
 from clipper_nomad.cluster.routes import ADMIN_PORT, HTTP_PORT, LEGACY_PORT, TCP_PORT, FabioLoadBalancer
+from clipper_nomad.dev_cluster.place import VOLUMES
+from clipper_nomad.dev_cluster.ports import Ports
+from clipper_nomad.dev_cluster.running import is_at, running
 from clipper_nomad.errors import ClipperException, NomadRefused, NomadUnreachable
 from clipper_nomad.images.image_set import ImageSet
 
@@ -129,7 +132,7 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
     manager = new_manager(where, Shape(no_fabio=True), Building(registry=""))
     settings = found_settings(manager)
     if settings is None:
-        return shape, building
+        return _with_dev_volumes(where, shape), building
     store = settings.store
     if store is not None and store.has_password and shape.redis_host is None and REDIS_PASSWORD not in os.environ:
         raise ClipperException(
@@ -137,6 +140,19 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
             hint=f"Set {REDIS_PASSWORD}.",
         )
     return kept_as_it_runs(settings, where, shape, building)
+
+
+def _with_dev_volumes(where: Where, shape: Shape) -> Shape:
+    """Let a new cluster on the development cluster keep its data there: Nomad's own would go at `dev down`."""
+    if dev_ports(where) is None:
+        return shape
+    redis, bundles, cache = VOLUMES
+    return replace(
+        shape,
+        redis_volume=shape.redis_volume or (None if shape.redis_host else redis),
+        bundle_volume=shape.bundle_volume or bundles,
+        bundle_cache=shape.bundle_cache or cache,
+    )
 
 
 def kept_as_it_runs(settings: Settings, where: Where, shape: Shape, building: Building) -> tuple[Shape, Building]:
@@ -249,7 +265,7 @@ def not_on_nomad(where: Where, nomad: NomadApi) -> ClipperException:
 def fabio_of(where: Where, shape: Shape | None = None) -> FabioLoadBalancer:
     """Return Fabio's place: --fabio, CLIPPER_FABIO, or the host that Nomad is at; for replicas CLIPPER_FABIO_TCP, if they
     have another. Raises: WrongUsage: it cannot be read."""
-    shape = shape or Shape()
+    shape, ours = shape or Shape(), dev_ports(where)
     named, inside = where.fabio or os.environ.get(FABIO), os.environ.get(FABIO_TCP)
     if named:
         host, port = _host_and_port(named, "Write --fabio HOST or --fabio HOST:PORT, its HTTP port.")
@@ -258,10 +274,10 @@ def fabio_of(where: Where, shape: Shape | None = None) -> FabioLoadBalancer:
     tcp_host, tcp_port = _host_and_port(inside, f"Write {FABIO_TCP}=HOST or HOST:PORT.") if inside else (None, None)
     return FabioLoadBalancer(
         host,
-        http_proxy_port=_once("HTTP", shape.http_port, port, HTTP_PORT),
-        tcp_proxy_port=_once("TCP", shape.tcp_port, tcp_port, TCP_PORT),
-        admin_port=shape.fabio_admin_port or ADMIN_PORT,
-        legacy_rpc_port=shape.legacy_rpc_port or LEGACY_PORT,
+        http_proxy_port=_once("HTTP", shape.http_port, port, ours.fabio_http if ours else HTTP_PORT),
+        tcp_proxy_port=_once("TCP", shape.tcp_port, tcp_port, ours.fabio_tcp if ours else TCP_PORT),
+        admin_port=shape.fabio_admin_port or (ours.fabio_admin if ours else ADMIN_PORT),
+        legacy_rpc_port=shape.legacy_rpc_port or (ours.fabio_rpc3 if ours else LEGACY_PORT),
         tcp_address=tcp_host,
     )
 
@@ -281,6 +297,13 @@ def _once(what: str, by_option: int | None, by_address: int | None, default: int
     if by_option and by_address and by_option != by_address:
         raise WrongUsage(f"Fabio's {what} port was given twice, as {by_address} and {by_option}.", hint="Give it once.")
     return by_option or by_address or default
+
+
+def dev_ports(where: Where) -> Ports | None:
+    """Return the ports of the development cluster, if the Nomad that is meant is its."""
+    state = running(os.environ)
+    is_ours = state is not None and is_at(state, nomad_endpoint(os.environ, address=where.nomad).url)
+    return state.settings.ports if state is not None and is_ours else None
 
 
 def part_names(names: ClusterNames) -> dict[str, str]:
