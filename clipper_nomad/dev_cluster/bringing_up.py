@@ -22,7 +22,7 @@ from clipper_nomad.dev_cluster.programs import find_programs
 from clipper_nomad.dev_cluster.releases import Release
 from clipper_nomad.dev_cluster.running import LOOK_EVERY_S, end_supervisor, revive, running_at
 from clipper_nomad.dev_cluster.state import Program, Settings, State
-from clipper_nomad.dev_cluster.supervisor import LOCK_IS_HELD, NAME
+from clipper_nomad.dev_cluster.supervisor import NAME
 from clipper_nomad.dev_cluster.transfer import Progress
 from clipper_nomad.errors import DevClusterError
 from clipper_nomad.local_stack.logs import last_words, read_tail
@@ -175,15 +175,12 @@ def _spawn(place: DevPlace, settings: Settings) -> State:
         text=True,
     )
     _, said = process.communicate(timeout=SPAWN_WITHIN_S)  # it leaves a grandchild, and logs to its file from then on
-    if process.returncode not in {0, LOCK_IS_HELD}:
-        raise DevClusterError(
-            f"The supervisor ended at its start:\n{said.strip()}", hint="This is an error of clipper-nomad."
-        )
     deadline = time.monotonic() + SPAWN_WITHIN_S
     while (state := running_at(place)) is None:
-        if time.monotonic() > deadline:
+        if process.returncode != 0 or time.monotonic() > deadline:
             raise DevClusterError(
-                f"Gave up after {SPAWN_WITHIN_S:g} s: the supervisor does not say how it is.{_log_of(place, NAME)}"
+                f"The supervisor did not start: {said.strip() or 'it does not say how it is.'}",
+                hint=f"Its log: {place.log(NAME)}",
             )
         time.sleep(LOOK_EVERY_S)
     return state

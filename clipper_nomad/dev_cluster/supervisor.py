@@ -3,7 +3,7 @@
 Its life: leave the user's session → take the lock → start the agents, and again when one ends (local_stack's restarts) →
 end them on SIGTERM, Fabio first. It writes state.json at each change. SIGHUP: try those anew that were given up. A second
 SIGTERM: at once. If it is killed, the kernel kills the agents with it; containers go on, and the next start finds them.
-Exit code 3: another one holds the lock.
+While another one holds the lock it ends without a word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from clipper_nomad.local_stack.lock import Lock
 from clipper_nomad.local_stack.logs import LOOK_EVERY_S, bound_log, last_line, open_log
 from clipper_nomad.protocol.log_lines import log_to_stderr
 
-LOCK_IS_HELD = 3
 NAME = "supervisor"  # of its log
 STOP_EACH_WITHIN_S = 15.0  # a server that saves what it has takes a second
 _log = logging.getLogger("clipper_nomad.dev_cluster.supervisor")  # __name__ is __main__ here
@@ -43,7 +42,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     lock = Lock.take(place.lock)
     if lock is None:
-        return LOCK_IS_HELD
+        return 0
     lock.tell(place.data)
     log = open_log(place.log(NAME))
     for stream in (sys.stdout, sys.stderr):  # what started this reads them to their end
@@ -117,11 +116,11 @@ class Supervisor:
         self._stop_next([self._keepers[name] for name in reversed(AGENTS)])
 
     def _stop_next(self, left: list[Keeper]) -> None:
-        self._tell()
         if not left:
             self._loop.stop()
             return
         left[0].stop(within_s=STOP_EACH_WITHIN_S, then=partial(self._stop_next, left[1:]))
+        self._tell()
 
     def _tell(self) -> None:
         now, at = self._loop.now(), time.time()
