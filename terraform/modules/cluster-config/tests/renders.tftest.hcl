@@ -77,7 +77,7 @@ run "safe_by_default" {
 run "each_role_has_what_is_its_own" {
   assert {
     condition = join(" ", [for path in keys(output.files["ml-client-0"]) : path if startswith(path, "/etc/nomad.d")]) == join(" ", [
-      for each in ["acl", "agent", "client", "docker-login", "docker", "tls"] : "/etc/nomad.d/${each}.hcl"
+      for each in ["acl", "agent", "client", "docker", "tls"] : "/etc/nomad.d/${each}.hcl"
     ])
     error_message = "a client must have these fragments: ${join(" ", keys(output.files["ml-client-0"]))}"
   }
