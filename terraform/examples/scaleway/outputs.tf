@@ -22,3 +22,8 @@ output "env" {
   description = "For the shell: eval \"$(terraform output -raw env)\""
   value       = module.clipper.env
 }
+
+output "summary" {
+  description = "The cluster in a few lines, the last ones of `terraform plan`."
+  value       = module.clipper.summary
+}

@@ -26,7 +26,7 @@ resource "aws_instance" "machine" {
   associate_public_ip_address = var.public
   iam_instance_profile        = aws_iam_instance_profile.role[each.value.role].name
   key_name                    = var.key_name
-  user_data_base64            = each.value.user_data_gzip
+  user_data_base64            = sensitive(each.value.user_data_gzip) # no secret; so that a plan can be read
 
   metadata_options {
     http_endpoint               = "enabled"

@@ -102,7 +102,7 @@ resource "scaleway_instance_server" "machine" {
   security_group_id  = scaleway_instance_security_group.role[each.value.role].id
   placement_group_id = each.value.role == "client" ? null : scaleway_instance_placement_group.role[each.value.role].id
   tags               = concat(local.tags, ["clipper-role=${each.value.role}"])
-  user_data          = { cloud-init = each.value.user_data }
+  user_data          = { cloud-init = sensitive(each.value.user_data) } # no secret; so that a plan can be read
 
   root_volume {
     size_in_gb            = var.disk_gb[each.value.role]

@@ -33,3 +33,13 @@ output "machines" {
     }
   }
 }
+
+output "summary" {
+  description = "The cluster in a few lines, the last ones of `terraform plan`."
+  value = [
+    "${var.name}: ${join(", ", [for role, count in { server = var.servers, client = var.clients, load_balancer = var.load_balancers } : "${count} ${replace(role, "_", " ")}${count == 1 ? "" : "s"} (${var.instance_types[role]})"])}",
+    "${join(", ", var.allowed_cidrs)} reach SSH, Nomad (${module.config.ports.nomad}) and Consul (${module.config.ports.consul})",
+    "${join(", ", var.query_cidrs)} reach Fabio (${module.config.ports.fabio_http})",
+    "${join(", ", [for name, release in var.releases : "${name} ${release.version}"])}; TLS ${var.tls_enabled ? "on" : "off"}, ACLs ${var.acl_enabled ? "on" : "off"}",
+  ]
+}

@@ -23,13 +23,13 @@ $login
 END
 }
 if [ ${action} = fetch ]; then
-  found=$(body </dev/null | ssm GetParameter) || {
+  found=$(body </dev/null | ssm GetParameter 2>&1) || {
     case $found in *ParameterNotFound*) ;; *) echo "SSM refused: $found" >&2 ;; esac
     exit 1
   }
   printf '%s\n' "$found" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Parameter"]["Value"])'
 else
-  said=$(body | ssm PutParameter) || {
+  said=$(body | ssm PutParameter 2>&1) || {
     echo "SSM refused: $said" >&2
     exit 1
   }

@@ -59,7 +59,7 @@ run "machines_have_addresses_that_are_known_before" {
     error_message = join(" ", [for name, each in scaleway_ipam_ip.machine : "${name}=${each.address}"])
   }
   assert {
-    condition     = alltrue([for name, each in scaleway_instance_server.machine : startswith(each.user_data["cloud-init"], "#cloud-config")])
+    condition     = alltrue([for name, each in scaleway_instance_server.machine : nonsensitive(startswith(each.user_data["cloud-init"], "#cloud-config"))])
     error_message = "Each machine has its cloud-init."
   }
 }
