@@ -69,7 +69,8 @@ class Verbs(TyperGroup):
 def clipper_nomad(context: typer.Context) -> None:
     """Serve machine learning models with low latency: on this machine, or on a Nomad cluster.
 
-    Which of the two: --local is this machine, --nomad ADDR or NOMAD_ADDR a Nomad; without any of them this machine.
+    Which of the two: --local is this machine, --nomad ADDR or NOMAD_ADDR a Nomad; without any of them this machine, or the
+    Nomad of `clipper-nomad dev up`.
 
     Examples:
       clipper-nomad demo                    train a model, deploy it, predict over HTTP

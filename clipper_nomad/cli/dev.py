@@ -80,8 +80,9 @@ def _up(output: Output, *, download: bool) -> None:
         done = bring_up(os.environ, _teller(output, board), download=download)
     took_s = time.monotonic() - began
     settings = done.state.settings
-    for moved in done.moved:
-        output.warn(f"port {moved.standard} is taken; {moved.purpose} is {moved.instead}")
+    if done.moved:
+        moved = ", ".join(f"{each.purpose} {each.instead}, not {each.standard}" for each in done.moved)
+        output.warn(f"ports that others have: {moved}")
     if done.was_up:
         output.done(f"the development cluster runs already, for {_since(done.state.since)}", took_s=took_s)
     else:
@@ -248,7 +249,7 @@ def _document(state: State) -> dict[str, object]:
         "since": state.since,
         "data": state.settings.data,
         "ports": state.settings.ports.of_agents,
-        "agents": [{**asdict(each), **asdict(state.settings.program(each.name))} for each in state.agents],
+        "agents": [{**asdict(state.settings.program(each.name)), **asdict(each)} for each in state.agents],
     }
 
 

@@ -1,6 +1,7 @@
 """The cluster that a verb is about: of this machine or of a Nomad, and a connection to it.
 
-The rule (`is_on_nomad`): --local means this machine, --nomad or NOMAD_ADDR a Nomad; without any of them it is this machine.
+The rule (`is_on_nomad`): --local means this machine, --nomad or NOMAD_ADDR a Nomad; without any of them it is this machine,
+unless a development cluster runs and no stack of that name.
 Of a local cluster: where it lies, whether it runs. Looking (`find_cluster`, `read_status`) changes nothing; connecting makes
 this process one of the stack's owners for as long as the verb runs. Of one on Nomad: on_nomad/reaching.py.
 """

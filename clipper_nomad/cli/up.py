@@ -67,7 +67,8 @@ def up(
     if not where.local:
         raise WrongUsage(
             "It is not said where the cluster shall run: on this machine, or on Nomad.",
-            hint="On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or clipper-nomad up --nomad ADDR.",
+            hint="On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or"
+            " clipper-nomad up --nomad ADDR; without a Nomad: clipper-nomad dev up starts one here.",
         )
     refuse_nomad_options({**asdict(replace(shape, cache=None)), **asdict(building), "plan": plan, "build": build})
     cache_size = None if shape.cache is None else round(shape.cache * 1024**2)

@@ -19,6 +19,7 @@ _ANSWER_WITHIN_S = 3.0
 _LOOK_EVERY_S = 0.1
 _LIVE = frozenset({"pending", "running"})
 DOCKER = "docker"
+_SINCE_EVER = "0002"  # Go writes a time that is not set as year 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class AgentApi:
     def __init__(self, ports: Ports) -> None:
         self._consul = f"http://127.0.0.1:{ports.consul_http}"
         self._nomad = f"http://127.0.0.1:{ports.nomad_http}"
+        self._client = f"http://127.0.0.1:{ports.nomad_client}"
         self._fabio = f"http://127.0.0.1:{ports.fabio_admin}"
         self._session = requests.Session()
         self._session.trust_env = False
@@ -49,9 +51,10 @@ class AgentApi:
         """Return whether Nomad has a leader."""
         return bool(self._get(f"{self._nomad}/v1/status/leader"))
 
-    def nomad_has_keys(self) -> bool:
-        """Return whether Nomad's server can sign what clients and tasks identify themselves with."""
-        return bool(self._get(f"{self._nomad}/v1/operator/keyring/keys"))
+    def client_has_registered(self) -> bool:
+        """Return whether Nomad's client, as it runs now, is known to the server: the node alone may be of before."""
+        stats = (self._get(f"{self._client}/v1/agent/self") or {}).get("stats") or {}
+        return bool(stats.get("client", {}).get("heartbeat_ttl", "0s") != "0s")
 
     def fabio_is_well(self) -> bool:
         """Return whether Fabio answers on its own port."""
@@ -61,12 +64,8 @@ class AgentApi:
         """Return Nomad's client, None while there is none."""
         nodes: list[dict[str, Any]] = self._get(f"{self._nomad}/v1/nodes") or []
         for each in nodes:
-            driver = (each.get("Drivers") or {}).get(DOCKER)
-            known = driver is not None and driver.get("UpdateTime", "") > "0002"
-            why = None if not known else "" if driver["Healthy"] else str(driver.get("HealthDescription") or "not detected")
-            return Node(
-                id=each["ID"], status=each["Status"], eligible=each["SchedulingEligibility"] == "eligible", docker=why
-            )
+            is_eligible = each["SchedulingEligibility"] == "eligible"
+            return Node(id=each["ID"], status=each["Status"], eligible=is_eligible, docker=_docker_of(each))
         return None
 
     def serve(self, node: Node) -> None:
@@ -114,3 +113,10 @@ class AgentApi:
         except requests.RequestException:
             return None
         return answer if answer.ok else None
+
+
+def _docker_of(node: dict[str, Any]) -> str | None:
+    driver: dict[str, Any] | None = (node.get("Drivers") or {}).get(DOCKER)
+    if driver is None or driver.get("UpdateTime", "") < _SINCE_EVER:  # not looked at yet
+        return None
+    return "" if driver["Healthy"] else str(driver.get("HealthDescription") or "it is not detected")

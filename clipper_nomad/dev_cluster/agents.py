@@ -12,7 +12,7 @@ from clipper_nomad.dev_cluster.state import Settings
 from clipper_nomad.dev_cluster.templates import Value, render
 from clipper_nomad.local_stack.child import Part
 
-AGENTS = ("consul", "nomad", "fabio")  # in the order in which they need each other
+AGENTS = ("consul", "nomad", "nomad-client", "fabio")  # in the order in which they need each other; "nomad" is its server
 LOOPBACK = "127.0.0.1"
 DATACENTER = "dc1"
 NODE = "clipper-dev"
@@ -26,11 +26,11 @@ def write_configuration(place: DevPlace, settings: Settings) -> None:
     ports = settings.ports
     files = {
         **{f"consul/{name}": text for name, text in _consul(place, ports, settings.program("consul").version).items()},
-        **{f"nomad/{name}": text for name, text in _nomad(place, ports).items()},
-        **{f"nomad-server/{name}": text for name, text in _nomad_server(place, ports).items()},
+        **{f"nomad/{name}": text for name, text in _nomad_server(place, ports).items()},
+        **{f"nomad-client/{name}": text for name, text in _nomad_client(place, ports).items()},
         "fabio.properties": _fabio(ports),
     }
-    for folder in ("consul", "nomad", "nomad-server"):
+    for folder in ("consul", "nomad", "nomad-client"):
         (place.config / folder).mkdir(exist_ok=True)
         for old in (place.config / folder).iterdir():
             old.unlink()
@@ -44,21 +44,17 @@ def part_of(name: str, place: DevPlace, settings: Settings, environ: Mapping[str
     words = {
         "consul": ("agent", f"-config-dir={config / 'consul'}"),
         "nomad": ("agent", f"-config={config / 'nomad'}"),
+        "nomad-client": ("agent", f"-config={config / 'nomad-client'}"),
         "fabio": ("-cfg", str(config / "fabio.properties"), *(["-insecure"] if os.geteuid() == 0 else [])),
     }[name]
     return Part(
         name=name,
         kind=name,
         argv=(settings.program(name).path, *words),
-        env=environment_from(environ),
+        env={key: value for key, value in environ.items() if not key.startswith(_NOT_THEIRS)},
         cwd=place.data,
         log=place.log(name),
     )
-
-
-def environment_from(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what an agent gets of the user's environment."""
-    return {key: value for key, value in environ.items() if not key.startswith(_NOT_THEIRS)}
 
 
 def _consul(place: DevPlace, ports: Ports, version: str) -> dict[str, str]:
@@ -83,26 +79,32 @@ def _consul(place: DevPlace, ports: Ports, version: str) -> dict[str, str]:
     return found
 
 
+def _nomad_agent(ports: Ports, *, name: str, data: Path, http_port: int) -> str:
+    return render(
+        "nomad/agent.hcl",
+        {
+            "name": name,
+            "region": "global",
+            "datacenter": DATACENTER,
+            "data_dir": str(data),
+            "bind_addr": LOOPBACK,
+            "advertise_addr": LOOPBACK,
+            "http_port": http_port,
+            "rpc_port": ports.nomad_rpc,  # a client listens on neither
+            "serf_port": ports.nomad_serf,
+            "consul_addr": f"{LOOPBACK}:{ports.consul_http}",
+        },
+    )
+
+
 def _nomad_server(place: DevPlace, ports: Ports) -> dict[str, str]:
-    agent: dict[str, Value] = {
-        "name": NODE,
-        "region": "global",
-        "datacenter": DATACENTER,
-        "data_dir": str(place.nomad),
-        "bind_addr": LOOPBACK,
-        "advertise_addr": LOOPBACK,
-        "http_port": ports.nomad_http,
-        "rpc_port": ports.nomad_rpc,
-        "serf_port": ports.nomad_serf,
-        "consul_addr": f"{LOOPBACK}:{ports.consul_http}",
-    }
     return {
-        "agent.hcl": render("nomad/agent.hcl", agent),
+        "agent.hcl": _nomad_agent(ports, name=f"{NODE}-server", data=place.nomad, http_port=ports.nomad_http),
         "server.hcl": render("nomad/server.hcl", {"bootstrap_expect": 1}),
     }
 
 
-def _nomad(place: DevPlace, ports: Ports) -> dict[str, str]:
+def _nomad_client(place: DevPlace, ports: Ports) -> dict[str, str]:
     volumes = {
         f"host-volume-{name}.hcl": render(
             "nomad/host-volume.hcl", {"name": name, "path": str(place.volume(name)), "read_only": False}
@@ -110,7 +112,7 @@ def _nomad(place: DevPlace, ports: Ports) -> dict[str, str]:
         for name in VOLUMES
     }
     return {
-        **_nomad_server(place, ports),
+        "agent.hcl": _nomad_agent(ports, name=NODE, data=place.nomad_client, http_port=ports.nomad_client),
         "client.hcl": render("nomad/client.hcl", {"node_pool": "default", "network_interface": "lo"}),
         "dynamic-ports.hcl": render("nomad/dynamic-ports.hcl", {"first": ports.tasks, "last": last_task_port(ports)}),
         "no-cloud.hcl": render("nomad/no-cloud.hcl"),

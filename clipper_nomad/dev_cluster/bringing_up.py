@@ -14,7 +14,6 @@ from pathlib import Path
 
 from clipper_nomad.dev_cluster.agent_api import AgentApi
 from clipper_nomad.dev_cluster.agents import write_configuration
-from clipper_nomad.dev_cluster.first_keys import make_first_keys
 from clipper_nomad.dev_cluster.place import DevPlace, find_dev_place, make_dev_place
 from clipper_nomad.dev_cluster.ports import Moved, Ports, choose, ports_from, purpose_of
 from clipper_nomad.dev_cluster.programs import download as download_programs
@@ -73,8 +72,6 @@ def bring_up(environ: Mapping[str, str], teller: Teller, *, download: bool = Fal
     settings = Settings(data=str(place.data), programs=programs, ports=ports)
     write_configuration(place, settings)
     try:
-        teller.show("nomad", f"{settings.program('nomad').version}  starts")
-        make_first_keys(place, settings)
         state = _spawn(place, settings)
         _await_ready(place, state, teller)
     except BaseException as exc:
@@ -193,13 +190,13 @@ def _await_ready(place: DevPlace, state: State, teller: Teller) -> None:
     steps = {
         "consul": ("waits for a leader", api.consul_leads),
         "nomad": ("waits for a leader", api.nomad_leads),
-        "node": ("waits for the client, with Docker", lambda: _node_serves(api)),
+        "nomad-client": ("waits for its server and for Docker", lambda: _node_serves(api)),
         "fabio": ("waits for its ports", lambda: _fabio_serves(api, state.settings.ports)),
     }
-    for part, (what, is_done) in steps.items():
-        agent = "nomad" if part == "node" else part
+    for agent, (what, is_done) in steps.items():
         program = state.settings.program(agent)
-        teller.show(agent, f"{program.version}  {what}")
+        label = agent.rpartition("-")[2]
+        teller.show(label, f"{program.version}  {what}")
         while not is_done():
             now = running_at(place)
             if now is None:
@@ -214,12 +211,12 @@ def _await_ready(place: DevPlace, state: State, teller: Teller) -> None:
                     hint=f"Its log: {place.log(agent)}",
                 )
             time.sleep(LOOK_EVERY_S)
-        teller.show(agent, f"{program.version}  {address_of(agent, state.settings.ports)}")
+        teller.show(label, f"{program.version}  {address_of(agent, state.settings.ports)}")
 
 
 def _node_serves(api: AgentApi) -> bool:
     """Return whether Nomad's client can run containers. Raises: DevClusterError: it says that it never will."""
-    node = api.node()
+    node = api.node() if api.client_has_registered() else None
     if node is None or node.status != "ready" or node.docker is None:
         return False
     if node.docker:
@@ -245,6 +242,7 @@ def address_of(agent: str, ports: Ports) -> str:
     return {
         "consul": f"http://127.0.0.1:{ports.consul_http}",
         "nomad": f"http://127.0.0.1:{ports.nomad_http}",
+        "nomad-client": f"http://127.0.0.1:{ports.nomad_client}",
         "fabio": f"http://127.0.0.1:{ports.fabio_http}, TCP {ports.fabio_tcp}",
     }[agent]
 

@@ -48,7 +48,7 @@ def _containers(place: DevPlace) -> Iterator[list[Container]]:
     import docker  # noqa: PLC0415  # the supervisor has no use for it
     from docker.errors import DockerException  # noqa: PLC0415
 
-    allocations = place.nomad / "alloc"
+    allocations = place.nomad_client / "alloc"
     ids = {each.name for each in allocations.iterdir()} if allocations.is_dir() else set()
     if not ids:
         yield []

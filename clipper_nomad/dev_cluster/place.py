@@ -54,8 +54,13 @@ class DevPlace:
 
     @property
     def nomad(self) -> Path:
-        """Nomad's data."""
+        """The data of Nomad's server: jobs."""
         return self.data / "nomad"
+
+    @property
+    def nomad_client(self) -> Path:
+        """The data of Nomad's client: allocations."""
+        return self.data / "nomad-client"
 
     @property
     def consul(self) -> Path:
@@ -84,7 +89,7 @@ def make_dev_place(place: DevPlace) -> None:
     """Make the folders, closed to others. Raises: DevClusterError: one is another user's, or cannot be made."""
     try:
         make_private(place.data)
-        for folder in (place.logs, place.config, place.nomad, place.consul):
+        for folder in (place.logs, place.config, place.nomad, place.nomad_client, place.consul):
             folder.mkdir(mode=0o700, exist_ok=True)
         for name in VOLUMES:
             place.volume(name).mkdir(parents=True, exist_ok=True)

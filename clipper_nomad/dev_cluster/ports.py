@@ -28,6 +28,7 @@ class Ports:
     nomad_http: int = 4646
     nomad_rpc: int = 4647
     nomad_serf: int = 4648
+    nomad_client: int = 4649
     fabio_http: int = 9999
     fabio_tcp: int = 7000
     fabio_rpc3: int = 7001
@@ -80,7 +81,7 @@ def last_task_port(ports: Ports) -> int:
 def purpose_of(name: str) -> str:
     """Return what a port is for, as people say it: "Nomad's http"."""
     agent, _, what = name.partition("_")
-    return f"{agent.capitalize()}'s {what}"
+    return f"{agent.capitalize()}'s {what.replace('_', ' ')}"
 
 
 def ports_from(text: str) -> Ports:

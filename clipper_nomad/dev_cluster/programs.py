@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipper_nomad.dev_cluster.agents import AGENTS
 from clipper_nomad.dev_cluster.install import install, installed
 from clipper_nomad.dev_cluster.releases import PRODUCTS, Release, mirror_of, pinned_release, platform_of
 from clipper_nomad.dev_cluster.state import Program
@@ -36,7 +35,7 @@ def find_programs(environ: Mapping[str, str], cache: Path, *, download: bool) ->
     Raises: DevClusterError: one on PATH is too old, or cannot be run.
     """
     programs, missing = [], []
-    for name in AGENTS:
+    for name in PRODUCTS:
         on_path = None if download else shutil.which(name, path=environ.get("PATH"))
         release = pinned_release(name)
         in_cache = installed(release, cache)

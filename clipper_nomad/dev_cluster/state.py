@@ -44,9 +44,9 @@ class Settings:
             ports=Ports(**found["ports"]),
         )
 
-    def program(self, name: str) -> Program:
-        """Return what an agent is started from."""
-        return next(each for each in self.programs if each.name == name)
+    def program(self, agent: str) -> Program:
+        """Return what an agent is started from: "nomad" and "nomad-client" from one program."""
+        return next(each for each in self.programs if each.name == agent.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,16 @@
-"""The process that keeps the three agents running: `python -m clipper_nomad.dev_cluster.supervisor '<Settings as JSON>'`.
+"""The process that keeps the agents running: `python -m clipper_nomad.dev_cluster.supervisor '<Settings as JSON>'`.
 
 Its life: leave the user's session → take the lock → start the agents, and again when one ends (local_stack's restarts) →
-end them on SIGTERM, Fabio first. It writes state.json at each change. SIGHUP: try those anew that were given up. A second
+end them on SIGTERM, Fabio first. Nomad's client starts when its server has keys: one that asks before to be registered asks
+again only 15 to 30 s later. It writes state.json at each change. SIGHUP: try those anew that were given up. A second
 SIGTERM: at once. If it is killed, the kernel kills the agents with it; containers go on, and the next start finds them.
 While another one holds the lock it ends without a word.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import logging
 import os
 import signal
@@ -28,6 +31,9 @@ from clipper_nomad.protocol.log_lines import log_to_stderr
 
 NAME = "supervisor"  # of its log
 STOP_EACH_WITHIN_S = 15.0  # a server that saves what it has takes a second
+_CLIENT = "nomad-client"
+_LOOK_FOR_KEYS_S = 0.1
+_ANSWER_WITHIN_S = 0.5  # nothing else is done meanwhile
 _log = logging.getLogger("clipper_nomad.dev_cluster.supervisor")  # __name__ is __main__ here
 
 
@@ -79,12 +85,22 @@ class Supervisor:
         self._loop.on_signal(signal.SIGHUP, self._revive)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, self._stop)
-        for keeper in self._keepers.values():
-            keeper.start()
+        for name, keeper in self._keepers.items():
+            if name != _CLIENT:
+                keeper.start()
+        self._start_client()
         self._bound_logs()
         self._loop.run()
         self._place.state.unlink(missing_ok=True)
         _log.info("all agents have ended")
+
+    def _start_client(self) -> None:
+        if self._stops:
+            return
+        if _has_keys(self._settings.ports.nomad_http):
+            self._keepers[_CLIENT].start()
+        else:
+            self._loop.after(_LOOK_FOR_KEYS_S, self._start_client)
 
     def _look(self) -> None:
         for keeper in self._keepers.values():
@@ -138,6 +154,19 @@ class Supervisor:
         own = os.getpid()
         state = State(pid=own, pid_started=started_at(own), since=self._since, settings=self._settings, agents=agents)
         write_state(self._place.state, state)
+
+
+def _has_keys(port: int) -> bool:
+    """Return whether Nomad's server can sign identities: it lists its public keys when it has read its secret ones."""
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_WITHIN_S)
+    try:
+        asking.request("GET", "/.well-known/jwks.json")
+        answer = asking.getresponse()
+        return answer.status == http.HTTPStatus.OK and bool(json.loads(answer.read()).get("keys"))
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        asking.close()
 
 
 if __name__ == "__main__":

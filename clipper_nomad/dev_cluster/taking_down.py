@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,16 @@ def _drain(state: State, show: Callable[[str, str], None]) -> int:
 
 
 def _delete(place: DevPlace) -> None:
+    """Remove the data: out of the way first, so that the next start begins anew even if a part of it cannot be removed."""
     if not place.data.is_dir():
         return
+    doomed = place.data.with_name(f"{place.data.name}.removed-{time.time_ns()}")
+    place.data.rename(doomed)
     try:
-        shutil.rmtree(place.data)
+        shutil.rmtree(doomed)
     except OSError as exc:
         raise DevClusterError(
-            f"{place.data} could not be removed: {exc}. Containers have written there as users of their own.",
-            hint=f"sudo rm -r {place.data}",
+            f"The data were moved to {doomed} and cannot be removed whole: {exc}. Containers have written there as users of"
+            " their own.",
+            hint=f"sudo rm -r {doomed}",
         ) from exc

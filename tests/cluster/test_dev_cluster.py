@@ -146,18 +146,18 @@ def test_a_model_is_served_through_faults_and_over_a_stop(
     up = developer.types("dev", "up", "--json").document
 
     assert up["was_up"] is False
-    assert [each["name"] for each in up["agents"]] == ["consul", "nomad", "fabio"]
+    assert [each["name"] for each in up["agents"]] == ["consul", "nomad", "nomad-client", "fabio"]
     developer.types("up", "--redis-image", redis_image(docker_host), *registry_of(images))
     deployed = developer.types("deploy", "model.py:total", "--name", "sums", "--sample", "[0.5, 1.0]")
     assert f"http://127.0.0.1:{up['ports']['fabio_http']}/clipper/sums/predict" in deployed.stdout
     assert developer.types("predict", "sums", "[1.0, 2.5]").stdout == "3.5\n"
 
-    for agent in ("consul", "nomad", "fabio"):
+    for agent in ("consul", "nomad", "nomad-client", "fabio"):
         kill_agent(developer, agent)
         assert developer.types("predict", "sums", "[1.0, 2.5]").stdout == "3.5\n"
     developer.types("dev", "up")  # returns when all are ready again
     agents = developer.types("dev", "status", "--json").document["agents"]
-    assert [(each["state"], each["restarts"]) for each in agents] == [("running", 1)] * 3
+    assert [(each["state"], each["restarts"]) for each in agents] == [("running", 1)] * 4
 
     down = developer.types("dev", "down", "--json").document
 
@@ -190,7 +190,7 @@ def test_it_takes_other_ports_beside_what_is_there_and_says_that_it_runs(develop
 
         nomad_http = developer.state.settings.ports.nomad_http
         assert nomad_http != 4646
-        assert f"port 4646 is taken; Nomad's http is {nomad_http}" in said.stdout
+        assert f"Nomad's http {nomad_http}, not 4646" in said.stdout
         assert again.stdout.startswith("✔ the development cluster runs already")
         assert f"export NOMAD_ADDR=http://127.0.0.1:{nomad_http}" in developer.types("dev", "env").stdout
         developer.types("dev", "down")

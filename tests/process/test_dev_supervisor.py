@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ import pytest
 
 from clipper_nomad.dev_cluster.agents import AGENTS
 from clipper_nomad.dev_cluster.place import DevPlace, find_dev_place, make_dev_place
-from clipper_nomad.dev_cluster.ports import STANDARD
+from clipper_nomad.dev_cluster.ports import Ports
+from clipper_nomad.dev_cluster.releases import PRODUCTS
 from clipper_nomad.dev_cluster.running import end_supervisor, revive, running_at
 from clipper_nomad.dev_cluster.state import Program, Settings, State
 from clipper_nomad.local_stack.exits import started_at
@@ -31,6 +33,7 @@ class Supervised:
     """A cluster of stand-ins, and how to say what they do when they start next."""
 
     place: DevPlace
+    port: int
 
     @property
     def state(self) -> State:
@@ -40,8 +43,8 @@ class Supervised:
 
     @property
     def settings(self) -> Settings:
-        programs = tuple(Program(name=name, path=str(self.place.data / "bin" / name), version="1.0.0") for name in AGENTS)
-        return Settings(data=str(self.place.data), programs=programs, ports=STANDARD)
+        programs = tuple(Program(name=name, path=str(self.place.data / "bin" / name), version="1.0.0") for name in PRODUCTS)
+        return Settings(data=str(self.place.data), programs=programs, ports=Ports(nomad_http=self.port))
 
     def lets(self, name: str, do: str) -> None:
         (self.place.data / f"{name}.does").write_text(do)
@@ -51,9 +54,9 @@ class Supervised:
 
     def starts(self) -> None:
         (self.place.data / "bin").mkdir(exist_ok=True)
-        for name in AGENTS:
+        for name in PRODUCTS:
             script = self.place.data / "bin" / name
-            script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {HERE / "dev_agent.py"} {name} "$@"\n')
+            script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {HERE / "dev_agent.py"} {name} {self.port} "$@"\n')
             script.chmod(0o755)
         assert self.spawns() == 0
         wait_until(lambda: running_at(self.place), "the supervisor to say how it is")
@@ -85,13 +88,15 @@ def runs(pid: int) -> bool:
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
     place = find_dev_place({"CLIPPER_HOME": str(tmp_path)})
     make_dev_place(place)
-    made = Supervised(place)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        made = Supervised(place, probe.getsockname()[1])
     yield made
     if found := running_at(place):
         end_supervisor(found, within_s=30)
 
 
-def test_it_starts_all_three_and_says_how_they_are(supervised: Supervised) -> None:
+def test_it_starts_all_of_them_and_says_how_they_are(supervised: Supervised) -> None:
     began = time.time()
 
     supervised.starts()
@@ -100,6 +105,17 @@ def test_it_starts_all_three_and_says_how_they_are(supervised: Supervised) -> No
     assert [each.name for each in supervised.state.agents] == list(AGENTS)
     assert all(began - 1 < each.since < time.time() + 1 for each in supervised.state.agents)
     assert all(psutil.Process(each.pid).cwd() == str(supervised.place.data) for each in supervised.state.agents)
+
+
+def test_the_client_of_nomad_waits_until_its_server_has_keys(supervised: Supervised) -> None:
+    supervised.lets("nomad", "keyless")
+    supervised.starts()
+    wait_until(lambda: supervised.state.agent("nomad").state == "running", "the server to run")
+    assert supervised.state.agent("nomad-client").pid is None
+
+    supervised.lets("nomad", "")
+
+    wait_until(supervised.all_run, "the client to run")
 
 
 def test_an_agent_that_is_killed_is_started_again(supervised: Supervised) -> None:

@@ -133,10 +133,10 @@ def test_up_without_a_place_asks_for_one() -> None:
 
     assert said.exit_code == 2
     assert said.stdout == ""
-    assert said.stderr.splitlines() == [
-        "✖ It is not said where the cluster shall run: on this machine, or on Nomad.",
-        "  fix  On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or clipper-nomad up --nomad ADDR.",
-    ]
+    what, fix = said.stderr.splitlines()
+    assert what == "✖ It is not said where the cluster shall run: on this machine, or on Nomad."
+    assert fix.startswith("  fix  On this machine: clipper-nomad up --local. On Nomad: set NOMAD_ADDR, or ")
+    assert fix.endswith("without a Nomad: clipper-nomad dev up starts one here.")
 
 
 @pytest.mark.parametrize("given", ["[0.1,", "hello", ""])

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from clipper_nomad.cli.finding import is_on_nomad
+from clipper_nomad.cli.on_nomad.reaching import dev_ports, fabio_of, with_dev_volumes
+from clipper_nomad.cli.options import Shape, Where
 from clipper_nomad.dev_cluster.agents import AGENTS, part_of, write_configuration
 from clipper_nomad.dev_cluster.place import VOLUMES, DevPlace, find_dev_place, make_dev_place
 from clipper_nomad.dev_cluster.ports import STANDARD, Moved, Ports, choose, last_task_port, ports_from
@@ -17,7 +20,7 @@ from clipper_nomad.dev_cluster.state import AgentState, Program, Settings, State
 from clipper_nomad.errors import DevClusterError
 from clipper_nomad.local_stack.exits import started_at
 
-PROGRAMS = tuple(Program(name=name, path=f"/usr/bin/{name}", version="1.20.1") for name in AGENTS)
+PROGRAMS = tuple(Program(name=name, path=f"/usr/bin/{name}", version="1.20.1") for name in PRODUCTS)
 
 
 @pytest.fixture
@@ -145,8 +148,9 @@ def test_the_environment_leads_to_the_ports(place: DevPlace) -> None:
 def test_configuration_comes_from_the_fragments_of_terraform(place: DevPlace) -> None:
     write_configuration(place, settings_of(place, Ports(nomad_http=14_646, tasks=32_000)))
 
-    nomad = {each.name: each.read_text() for each in (place.config / "nomad").iterdir()}
-    assert "http = 14646" in nomad["agent.hcl"]
+    nomad = {each.name: each.read_text() for each in (place.config / "nomad-client").iterdir()}
+    assert "http = 14646" in (place.config / "nomad/agent.hcl").read_text()
+    assert "http = 4649" in nomad["agent.hcl"]
     assert "max_dynamic_port = 32699" in nomad["dynamic-ports.hcl"]
     assert str(place.volume("redis")) in nomad["host-volume-redis.hcl"]
     assert "enabled = false" in nomad["shared-docker.hcl"]
@@ -157,7 +161,7 @@ def test_configuration_comes_from_the_fragments_of_terraform(place: DevPlace) ->
 
 def test_an_older_consul_gets_no_setting_that_it_does_not_know(place: DevPlace) -> None:
     write_configuration(place, settings_of(place))
-    old = tuple(Program(name=name, path="/x", version="1.8.7") for name in AGENTS)
+    old = tuple(Program(name=name, path="/x", version="1.8.7") for name in PRODUCTS)
 
     write_configuration(place, Settings(data=str(place.data), programs=old, ports=STANDARD))
 
@@ -228,3 +232,54 @@ def test_a_program_that_is_too_old_or_another_is_refused(tmp_path: Path, said: s
 )
 def test_versions_are_read_from_what_programs_say(said: str, version: str | None) -> None:
     assert version_in(said) == version
+
+
+@pytest.fixture
+def running_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+    """A development cluster that this process says it is the supervisor of, and an environment that names no cluster."""
+    monkeypatch.setenv("CLIPPER_HOME", str(tmp_path))
+    for name in ("NOMAD_ADDR", "CONSUL_HTTP_ADDR", "CLIPPER_FABIO"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    place = find_dev_place({"CLIPPER_HOME": str(tmp_path)})
+    make_dev_place(place)
+    ports = Ports(nomad_http=14_646, fabio_http=19_999, fabio_tcp=17_000, fabio_admin=19_998)
+    state = state_of(place, pid=os.getpid(), pid_started=started_at(os.getpid()), ports=ports)
+    write_state(place.state, state)
+    return state
+
+
+def test_verbs_find_it_where_nothing_else_is_named(running_here: State, capsys: pytest.CaptureFixture[str]) -> None:
+    assert is_on_nomad(Where())
+
+    assert os.environ["NOMAD_ADDR"] == "http://127.0.0.1:14646"
+    assert os.environ["CONSUL_HTTP_ADDR"] == "127.0.0.1:8500"
+    assert capsys.readouterr().err == "on the development cluster of this machine, Nomad at http://127.0.0.1:14646\n"
+    fabio = fabio_of(Where())
+    assert (fabio.http_proxy_port, fabio.tcp_proxy_port, fabio.admin_port) == (19_999, 17_000, 19_998)
+
+
+def test_a_new_cluster_on_it_keeps_its_data_in_its_volumes(running_here: State) -> None:
+    is_on_nomad(Where())
+
+    kept = with_dev_volumes(Where(), Shape(bundle_cache="mine"))
+
+    assert (kept.redis_volume, kept.bundle_volume, kept.bundle_cache) == ("redis", "bundles", "mine")
+    assert with_dev_volumes(Where(nomad="10.0.0.5"), Shape()) == Shape()
+    assert with_dev_volumes(Where(), Shape(redis_host="10.0.0.9")).redis_volume is None
+
+
+def test_local_and_another_nomad_go_before_it(running_here: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_on_nomad(Where(local=True))
+    assert "NOMAD_ADDR" not in os.environ
+    assert is_on_nomad(Where(nomad="10.0.0.5"))
+    assert "NOMAD_ADDR" not in os.environ
+    monkeypatch.setenv("NOMAD_ADDR", "http://10.0.0.6:4646")
+    assert is_on_nomad(Where())
+    assert dev_ports(Where()) is None
+
+
+def test_what_does_not_run_is_not_found(running_here: State) -> None:
+    find_dev_place(os.environ).state.unlink()
+
+    assert not is_on_nomad(Where())

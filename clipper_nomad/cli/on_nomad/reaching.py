@@ -132,7 +132,7 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
     manager = new_manager(where, Shape(no_fabio=True), Building(registry=""))
     settings = found_settings(manager)
     if settings is None:
-        return _with_dev_volumes(where, shape), building
+        return with_dev_volumes(where, shape), building
     store = settings.store
     if store is not None and store.has_password and shape.redis_host is None and REDIS_PASSWORD not in os.environ:
         raise ClipperException(
@@ -142,7 +142,7 @@ def as_it_runs(where: Where, shape: Shape, building: Building) -> tuple[Shape, B
     return kept_as_it_runs(settings, where, shape, building)
 
 
-def _with_dev_volumes(where: Where, shape: Shape) -> Shape:
+def with_dev_volumes(where: Where, shape: Shape) -> Shape:
     """Let a new cluster on the development cluster keep its data there: Nomad's own would go at `dev down`."""
     if dev_ports(where) is None:
         return shape
