@@ -166,7 +166,7 @@ def _tell(output: Output, directory: Path, cloud: Cloud, files: Mapping[str, str
     commands = [f"{enter}terraform init && terraform apply"]
     if cloud is Cloud.GENERIC:
         commands.append("see README.md: how machines get what comes out")
-    up = "clipper-nomad up" + ("" if cloud is Cloud.EXISTING else _ON_VOLUMES)
+    up = "clipper-nomad up" + (_ON_VOLUMES if '"clipper-redis"' in files["main.tf"] else "")
     commands += ['eval "$(terraform output -raw env)"', f"clipper-nomad doctor --wait 5m && {up}"]
     output.next_step(*commands)
     output.document(
