@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from clipper_nomad.dev_cluster.agents import AGENTS
 from clipper_nomad.dev_cluster.place import DevPlace
+from clipper_nomad.errors import DevClusterError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -66,12 +67,20 @@ def _containers(place: DevPlace) -> Iterator[list[Container]]:
 
 
 def _end_containers(place: DevPlace) -> list[str]:
+    from docker.errors import DockerException, NotFound  # noqa: PLC0415  # as above
+
     names: list[str] = []
     with _containers(place) as found:
         for each in found:
+            try:
+                with contextlib.suppress(NotFound):  # it has ended meanwhile
+                    each.stop(timeout=_STOP_WITHIN_S)
+                    each.remove(force=True)
+            except (DockerException, OSError) as exc:
+                raise DevClusterError(
+                    f"The container {each.name} cannot be ended: {exc}.", hint=f"docker rm --force {each.name}"
+                ) from exc
             names.append(str(each.name))
-            each.stop(timeout=_STOP_WITHIN_S)
-            each.remove(force=True)
     return names
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from clipper_nomad.cli.app import app
 from clipper_nomad.cli.finding import is_on_nomad
 from clipper_nomad.cli.on_nomad.reaching import dev_ports, fabio_of, with_dev_volumes
 from clipper_nomad.cli.options import Shape, Where
@@ -283,3 +286,40 @@ def test_what_does_not_run_is_not_found(running_here: State) -> None:
     find_dev_place(os.environ).state.unlink()
 
     assert not is_on_nomad(Where())
+
+
+@pytest.fixture
+def nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLIPPER_HOME", str(tmp_path))
+    return tmp_path
+
+
+def typed(*words: str) -> Result:
+    return CliRunner().invoke(app, ["dev", *words], prog_name="clipper-nomad")
+
+
+def test_status_of_what_does_not_run_ends_with_1(nothing_runs: Path) -> None:
+    said, document = typed("status"), typed("status", "--json")
+
+    assert (said.exit_code, document.exit_code) == (1, 1)
+    assert said.stdout.splitlines() == ["the development cluster does not run", "  next      clipper-nomad dev up"]
+    assert json.loads(document.stdout) == {"state": "stopped", "data": str(nothing_runs / "dev"), "agents": []}
+
+
+def test_there_is_no_environment_of_what_does_not_run(nothing_runs: Path) -> None:
+    said = typed("env")
+
+    assert said.exit_code == 1
+    assert said.stderr.startswith("✖ The development cluster does not run.")
+
+
+def test_to_end_what_does_not_run_is_no_error(nothing_runs: Path) -> None:
+    said = typed("down")
+
+    assert said.exit_code == 0
+    assert said.stdout.startswith("✔ the development cluster does not run: nothing to stop")
+
+
+@pytest.mark.parametrize("words", [("up", "--volumes"), ("down", "--download"), ("restart",)])
+def test_an_option_of_another_act_and_an_unknown_act_are_wrong_usage(nothing_runs: Path, words: tuple[str, ...]) -> None:
+    assert typed(*words).exit_code == 2
