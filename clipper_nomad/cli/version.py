@@ -14,7 +14,7 @@ from clipper_nomad.cli.options import Json
 
 
 def version(*, as_json: Json = False) -> None:
-    """Print the version of clipper-nomad and of the Python it runs on.
+    """Print the version of clipper-nomad and of its Python.
 
     Examples:
       clipper-nomad version
