@@ -8,17 +8,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import tarfile
-import threading
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +27,17 @@ from tests.cluster.parts import BASE, BUILD_NETWORK
 from tests.cluster.processes import binary
 from tests.waiting import wait_until
 
-IMAGE = "clipper-nomad-test-machine:1"
-PACKAGES = (
-    "ca-certificates cloud-init curl dbus docker.io iproute2 iptables kmod netbase procps systemd systemd-resolved"
-    " systemd-sysv unzip"
-)
-RECIPE = f"""\
+IMAGE = "clipper-nomad-test-machine"
+BARE = "cloud-init dbus iproute2 iptables kmod netbase procps systemd systemd-sysv"
+WHOLE = f"{BARE} ca-certificates curl docker.io systemd-resolved unzip"  # so that the network is not needed
+RECIPE = """\
 ARG BASE
-FROM ${{BASE}}
-RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {PACKAGES} \\
+FROM ${BASE}
+ARG PACKAGES
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $PACKAGES \\
     && apt-get clean && rm -rf /var/lib/apt/lists/* /etc/machine-id /usr/sbin/policy-rc.d \\
     && systemctl mask getty.target systemd-firstboot.service systemd-udevd.service systemd-networkd-wait-online.service
-RUN printf 'datasource_list: [NoCloud]\\nnetwork: {{config: disabled}}\\nlocale: false\\n' \\
+RUN printf 'datasource_list: [NoCloud]\\nnetwork: {config: disabled}\\nlocale: false\\n' \\
         >/etc/cloud/cloud.cfg.d/99-test.cfg
 COPY machine.sh /machine.sh
 STOPSIGNAL SIGRTMIN+3
@@ -98,22 +92,23 @@ class Machine:
         self.container.restart(timeout=STOPS_WITHIN_S)
 
 
-def machine_image(client: docker.DockerClient) -> str:
+def machine_image(client: docker.DockerClient, *, packages: str = WHOLE) -> str:
     """Return the image that machines start from; made once, and kept by Docker for the next run."""
+    start = Path(__file__).with_name("machine.sh").read_bytes()
+    made_of = f"{RECIPE}\n{BASE}\n{packages}\n".encode() + start
+    name = f"{IMAGE}:{sha256(made_of).hexdigest()[:12]}"
     try:
-        client.images.get(IMAGE)
+        client.images.get(name)
     except ImageNotFound:
-        start = Path(__file__).with_name("machine.sh").read_bytes()
-        context = io.BytesIO(packed({"Dockerfile": RECIPE.encode(), "machine.sh": start}))
         client.images.build(
-            fileobj=context,
+            fileobj=io.BytesIO(packed({"Dockerfile": RECIPE.encode(), "machine.sh": start})),
             custom_context=True,
-            tag=IMAGE,
-            buildargs={"BASE": BASE},
+            tag=name,
+            buildargs={"BASE": BASE, "PACKAGES": packages},
             network_mode=BUILD_NETWORK,
             rm=True,
         )
-    return IMAGE
+    return name
 
 
 def own_capabilities() -> list[str]:
@@ -140,9 +135,16 @@ def network(client: docker.DockerClient, *, name: str) -> Iterator[str]:
 
 @contextmanager
 def machine(
-    client: docker.DockerClient, name: str, *, network_name: str, address: str, user_data: str, disk: bool = False
+    client: docker.DockerClient,
+    name: str,
+    *,
+    network_name: str,
+    address: str,
+    user_data: str,
+    packages: str = WHOLE,
+    disk: bool = False,
 ) -> Iterator[Machine]:
-    """A machine that starts with this user data. `disk`: for a Docker of its own."""
+    """A machine that starts with this user data. `packages`: of the distribution. `disk`: for a Docker of its own."""
     endpoint = client.api.create_endpoint_config(ipv4_address=address)
     host = client.api.create_host_config(
         cap_add=own_capabilities(),
@@ -153,7 +155,7 @@ def machine(
         network_mode=network_name,
     )
     made = client.api.create_container(
-        machine_image(client),
+        machine_image(client, packages=packages),
         name=f"{network_name}-{name}",
         hostname=name,
         volumes=["/var/lib/docker"] if disk else [],
@@ -170,6 +172,27 @@ def machine(
         container.remove(force=True, v=True)
 
 
+@contextmanager
+def bare_machine(client: docker.DockerClient, name: str, *, files: Mapping[str, str], store: Path) -> Iterator[Machine]:
+    """A machine on which nothing runs, with these files, its users, Nomad, and a folder `store` that others have too."""
+    container = client.containers.create(
+        machine_image(client),
+        ["sleep", "infinity"],
+        network_mode="none",
+        volumes={str(store): {"bind": "/store"}, binary("nomad"): {"bind": "/usr/local/bin/nomad", "mode": "ro"}},
+    )
+    try:
+        container.put_archive("/", tar_of(files))
+        container.start()
+        made = Machine(name, "", container)
+        made.says(
+            "chmod 0755 /usr/local/sbin/*; groupadd clipper; for each in consul nomad fabio; do useradd -r $each; done"
+        )
+        yield made
+    finally:
+        container.remove(force=True)
+
+
 def tar_of(files: Mapping[str, str]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -179,76 +202,6 @@ def tar_of(files: Mapping[str, str]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return out.getvalue()
-
-
-def releases(folder: Path, versions: Mapping[str, str], binaries: Mapping[str, str]) -> dict[str, Any]:  # Any: JSON
-    """Lay releases out as a mirror has them, from the binaries that are here; return the module's variable of that name."""
-    found = {}
-    for name, version in versions.items():
-        if name == "fabio":
-            file = folder / f"fabio/v{version}/fabio-{version}-linux_amd64"
-        else:
-            file = folder / f"{name}/{version}/{name}_{version}_linux_amd64.zip"
-        file.parent.mkdir(parents=True)
-        if name == "fabio":
-            file.write_bytes(Path(binaries[name]).read_bytes())
-        else:
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.write(binaries[name], name)
-        with file.open("rb") as content:
-            digest = sha256()
-            for piece in iter(partial(content.read, 1 << 20), b""):
-                digest.update(piece)
-        found[name] = {"version": version, "sha256": {"amd64": digest.hexdigest()}}
-    return found
-
-
-@contextmanager
-def serving(folder: Path, address: str) -> Iterator[str]:
-    """A file server at an address of this machine; yields its URL."""
-    server = ThreadingHTTPServer((address, 0), partial(QuietHandler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://{address}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@contextmanager
-def forwarded(address: str, port: int) -> Iterator[None]:
-    """What listens on this port of loopback is reached at another address of this machine too."""
-    listener = socket.create_server((address, port))
-    threading.Thread(target=accept, args=(listener, port), daemon=True).start()
-    try:
-        yield
-    finally:
-        listener.close()
-
-
-def accept(listener: socket.socket, port: int) -> None:
-    while True:
-        try:
-            caller, _ = listener.accept()
-        except OSError:  # closed
-            return
-        called = socket.create_connection(("127.0.0.1", port))
-        for one, other in ((caller, called), (called, caller)):
-            threading.Thread(target=pass_on, args=(one, other), daemon=True).start()
-
-
-def pass_on(one: socket.socket, other: socket.socket) -> None:
-    with suppress(OSError):
-        while piece := one.recv(1 << 16):
-            other.sendall(piece)
-        other.shutdown(socket.SHUT_WR)
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files, and says nothing of it."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class has it
-        pass
 
 
 def rendered(folder: Path, module: Path, variables: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
