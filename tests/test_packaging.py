@@ -98,7 +98,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(PROJECT / root, copy / root, ignore=shutil.ignore_patterns("__pycache__", "*.local", ".terraform*"))
     for name in ("pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", ".gitignore"):
         shutil.copy(PROJECT / name, copy / name)
-    for name in ("clipper_nomad/token.local", "terraform/state.local", "clipper_nomad/__pycache__/errors.pyc"):
+    module = "terraform/modules/aws"
+    terraforms = (f"{module}/.terraform/providers/plugin", f"{module}/.terraform.lock.hcl", f"{module}/terraform.tfstate")
+    others = ("clipper_nomad/token.local", "terraform/state.local", "clipper_nomad/__pycache__/errors.pyc")
+    for name in (*others, *terraforms, f"{module}/terraform.tfstate.backup"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("must not be packed")
     return copy

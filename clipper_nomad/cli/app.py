@@ -30,6 +30,7 @@ from clipper_nomad.cli.predict import predict
 from clipper_nomad.cli.render import render
 from clipper_nomad.cli.scale import scale
 from clipper_nomad.cli.status import status
+from clipper_nomad.cli.terraform import terraform
 from clipper_nomad.cli.up import up
 from clipper_nomad.cli.version import version
 from clipper_nomad.errors import ClipperException
@@ -38,7 +39,7 @@ INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
 _WRITTEN: tuple[Callable[..., None], ...] = (
     *(demo, up, status, deploy, predict, scale, bench, logs, down),
-    *(dev, doctor, plan, images, render, policy, version),
+    *(dev, terraform, doctor, plan, images, render, policy, version),
 )
 VERBS = tuple(map(expanded, _WRITTEN))  # with an option for each field of their groups
 

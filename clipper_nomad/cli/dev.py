@@ -38,7 +38,7 @@ def dev(
     volumes: Annotated[bool, typer.Option("--volumes", help="down: delete jobs, data and logs too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a Nomad, a Consul and a Fabio on this machine, for development.
+    """Run Nomad, Consul and Fabio on this machine, for development.
 
     Real ones, on loopback, for containers of this machine's Docker; from PATH, or downloaded from the official releases,
     with checksum and signature checked. They run until `dev down`, and are started anew when one ends. While they run, the

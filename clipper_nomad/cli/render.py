@@ -29,7 +29,7 @@ def render(
         Path | None, typer.Option("--out", metavar="DIR", help="Write a file for each job, instead of printing.")
     ] = None,
 ) -> None:
-    """Print the jobspecs (HCL) of a cluster on Nomad, parts or models.
+    """Print the jobspecs (HCL) of parts and models on Nomad.
 
     No secret is in them: those are in Nomad Variables, which `up` and `deploy` make. Nothing is changed. Parts are
     printed as `up` would register them, models as they are registered.

@@ -13,7 +13,7 @@ from clipper_nomad.toolkit import toolkit_version
 
 
 def version(*, as_json: Json = False) -> None:
-    """Print the version of clipper-nomad and of the Python it runs on.
+    """Print the version of clipper-nomad and of its Python.
 
     Examples:
       clipper-nomad version

@@ -51,7 +51,8 @@ class FabioLoadBalancer(LoadBalancer):
 
     `FabioLoadBalancer()`, `FabioLoadBalancer(address, http_proxy_port=9999, tcp_proxy_port=7000)`, both ports also by
     position, or the older `FabioLoadBalancer(address, port)`, where `port` is the TCP proxy's. `legacy_rpc_port`: the TCP
-    listener for containers of Clipper's RPC version 3, where the cluster serves them."""
+    listener for containers of Clipper's RPC version 3, where the cluster serves them. `tcp_address`: where replicas reach
+    the TCP listeners, if they are inside a network whose outside is `address`; it need not be reachable from here."""
 
     def __init__(
         self,
@@ -62,9 +63,11 @@ class FabioLoadBalancer(LoadBalancer):
         tcp_proxy_port: int | None = None,
         admin_port: int = ADMIN_PORT,
         legacy_rpc_port: int = LEGACY_PORT,
+        tcp_address: str | None = None,
     ) -> None:
-        if not address or "://" in address or "/" in address:
-            raise InvalidSetting(f"address is {address!r}; expected a host name or IP address without scheme and port.")
+        _check_host("address", address)
+        if tcp_address is not None:
+            _check_host("tcp_address", tcp_address)
         match ports:
             case ():
                 http: list[int | None] = [http_proxy_port]
@@ -76,6 +79,7 @@ class FabioLoadBalancer(LoadBalancer):
             case _:
                 raise InvalidSetting(f"FabioLoadBalancer takes an HTTP and a TCP port; {len(ports)} ports were given.")
         self.address = address
+        self.tcp_address = tcp_address
         self.http_proxy_port = _one_port("http_proxy_port", http, default=HTTP_PORT)
         self.tcp_proxy_port = _one_port("tcp_proxy_port", tcp, default=TCP_PORT)
         self.admin_port = _one_port("admin_port", [admin_port], default=ADMIN_PORT)
@@ -94,23 +98,20 @@ class FabioLoadBalancer(LoadBalancer):
             tcp_proxy_port=self.tcp_proxy_port,
             admin_port=self.admin_port,
             legacy_rpc_port=self.legacy_rpc_port,
+            tcp_address=self.tcp_address,
         )
 
     def http(self) -> str:
         """Return "host:port" of the HTTP proxy."""
-        return f"{self._host}:{self.http_proxy_port}"
+        return f"{_bracketed(self.address)}:{self.http_proxy_port}"
 
     def tcp(self) -> str:
-        """Return "host:port" of the TCP proxy."""
+        """Return "host:port" of the TCP proxy, as replicas reach it."""
         return self.listener(self.tcp_proxy_port)
 
     def listener(self, port: int) -> str:
-        """Return "host:port" of a listener of Fabio's."""
-        return f"{self._host}:{port}"
-
-    @property
-    def _host(self) -> str:
-        return f"[{self.address}]" if ":" in self.address else self.address
+        """Return "host:port" of a TCP listener of Fabio's, as replicas reach it."""
+        return f"{_bracketed(self.tcp_address or self.address)}:{port}"
 
     @property
     def is_named_by_consul(self) -> bool:
@@ -118,12 +119,12 @@ class FabioLoadBalancer(LoadBalancer):
         return self.address.endswith(CONSUL_NAME)
 
     def check_tcp(self, *, within_s: float = ANSWER_WITHIN_S) -> None:
-        """See that the TCP port listens. Without a route Fabio accepts and closes, which is well here.
-        Raises: FabioUnreachable."""
+        """See that the TCP port listens, unless replicas have an address of their own for it, which need not be
+        reachable from here. Without a route Fabio accepts and closes, which is well here. Raises: FabioUnreachable."""
         self._check_listens(self.tcp_proxy_port, within_s, needed_by="Model containers", else_="give tcp_proxy_port=")
 
     def check_legacy(self, port: int, *, within_s: float = ANSWER_WITHIN_S) -> None:
-        """See that `port`, the TCP listener for RPC version 3, listens. Raises: FabioUnreachable."""
+        """See that `port`, the TCP listener for RPC version 3, listens, as `check_tcp` does. Raises: FabioUnreachable."""
         self._check_listens(
             port,
             within_s,
@@ -132,6 +133,8 @@ class FabioLoadBalancer(LoadBalancer):
         )
 
     def _check_listens(self, port: int, within_s: float, *, needed_by: str, else_: str) -> None:
+        if self.tcp_address is not None:
+            return
         try:
             with socket.create_connection((self.address, port), timeout=within_s):
                 return
@@ -148,7 +151,7 @@ class FabioLoadBalancer(LoadBalancer):
 
     def routes(self, *, within_s: float = ANSWER_WITHIN_S) -> tuple[Route, ...]:
         """Return Fabio's table. Raises: FabioUnreachable: its admin port is often closed to the network, rightly."""
-        where = f"{self._host}:{self.admin_port}"
+        where = f"{_bracketed(self.address)}:{self.admin_port}"
         answer = self._get(where, "/api/routes", within_s=within_s, what="admin port", setting="-ui.addr and admin_port=")
         try:
             table = answer.json() or []  # null: an empty table
@@ -195,6 +198,15 @@ def _is_unknown_name(exc: BaseException | None) -> bool:
     while exc is not None and not isinstance(exc, socket.gaierror):
         exc = exc.__cause__ or exc.__context__
     return exc is not None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_host(name: str, host: str) -> None:
+    if not host or "/" in host:
+        raise InvalidSetting(f"{name} is {host!r}; expected a host name or IP address without scheme and port.")
 
 
 def _one_port(name: str, given: list[int | None], *, default: int) -> int:

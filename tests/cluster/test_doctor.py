@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.processes import free_ports
+from tests.cluster.processes import free_ports, process
 from tests.cluster.rig import Rig
 from tests.cluster.shell import Shell
 
@@ -83,3 +84,37 @@ def test_a_registry_that_does_not_answer_and_docker_that_does_not(rig: Rig, tmp_
     assert [check["text"] for check in silent] == [f"the registry {address}/team cannot be asked"]
     assert "connection refused" in silent[0]["why"]
     assert "start Docker, or set DOCKER_HOST" in without[0]["fix"]
+
+
+def test_with_wait_it_looks_again_until_what_is_starting_is_there(rig: Rig, tmp_path: Path) -> None:
+    tcp, pages = free_ports(2)
+    starting = (
+        *("-proxy.addr", f"127.0.0.1:{tcp};proto=tcp", "-ui.addr", f"127.0.0.1:{pages}", "-insecure"),
+        *("-registry.consul.addr", f"127.0.0.1:{rig.consul_http_port}", "-registry.consul.register.enabled=false"),
+    )
+    words = ("doctor", "--wait", "2m", "--tcp-port", str(tcp), "--registry", f"{dead_port()}/team", "--json")
+
+    with Shell(rig, tmp_path).running(*words) as doctor:
+        assert doctor.stderr is not None
+        said = doctor.stderr.readline()
+        with process("fabio", *starting, folder=tmp_path, log="late-fabio"):
+            found = json.loads(doctor.communicate(timeout=100)[0])
+
+    assert f"waiting for Fabio: no listener for TCP {tcp}" in said
+    assert "Fabio" not in {check["area"] for check in found["checks"] if check["level"] == "problem"}
+    assert doctor.returncode == 1  # the registry does not answer, and that is not waited for
+
+
+def test_with_wait_it_gives_up_after_that_time(rig: Rig, tmp_path: Path) -> None:
+    said = Shell(rig, tmp_path).types("doctor", "--wait", "2s", "--tcp-port", dead_port().rpartition(":")[2], expect=1)
+
+    assert "gave up after 2 s (--wait)" in said.stderr
+    assert "no listener for TCP" in said.stdout
+
+
+def test_replicas_address_of_fabio_is_looked_up_in_consul_and_not_dialled(rig: Rig, tmp_path: Path) -> None:
+    unknown = doctor(rig, tmp_path, CLIPPER_FABIO_TCP=f"nobody.service.consul:{rig.fabio_tcp_port}")["Fabio"]
+
+    assert [check["text"] for check in unknown] == [
+        f"Consul knows no healthy instance behind nobody.service.consul:{rig.fabio_tcp_port}"
+    ]

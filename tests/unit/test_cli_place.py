@@ -83,6 +83,32 @@ def test_fabio_is_where_it_was_said_or_beside_nomad(where: Where, shape: Shape, 
     assert (fabio.http(), fabio.tcp()) == (http, tcp)
 
 
+def test_replicas_reach_fabio_where_it_was_said_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPPER_FABIO_TCP", "fabio.service.consul:7005")
+
+    fabio = fabio_of(Where(fabio="lb.example:80"), Shape())
+
+    assert (fabio.http(), fabio.tcp(), fabio.listener(7001)) == (
+        "lb.example:80",
+        "fabio.service.consul:7005",
+        "fabio.service.consul:7001",
+    )
+    assert fabio.at("192.0.2.1").tcp() == "fabio.service.consul:7005"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("fabio:7001", "TCP port was given twice, as 7001 and 7005"), ("fabio:x", "Fabio's address is 'fabio:x'")],
+)
+def test_a_fabio_of_replicas_that_cannot_be_read_is_wrong_usage(
+    text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPPER_FABIO_TCP", text)
+
+    with pytest.raises(WrongUsage, match=said):
+        fabio_of(Where(fabio="lb.example"), Shape(tcp_port=7005))
+
+
 @pytest.mark.parametrize(("text", "shape"), [("lb:x", Shape()), ("lb/path", Shape()), ("lb:80", Shape(http_port=81))])
 def test_a_fabio_that_cannot_be_read_is_wrong_usage(text: str, shape: Shape) -> None:
     with pytest.raises(WrongUsage):

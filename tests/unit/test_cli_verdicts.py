@@ -137,6 +137,14 @@ def test_images_are_there_or_the_command_that_makes_them_is_told(
     assert verdict.fix.startswith(fix)
 
 
+@pytest.mark.parametrize(("instances", "level"), [(2, "well"), (None, "well"), (0, "problem")])
+def test_an_address_that_only_replicas_dial_is_judged_by_what_consul_knows(instances: int | None, level: str) -> None:
+    verdict = verdicts.inside_fabio_verdict("fabio.service.consul:7000", instances=instances)
+
+    assert verdict.level == level
+    assert ("CLIPPER_FABIO_TCP" in verdict.fix) == (level == "problem")
+
+
 def test_consul_and_docker_are_judged() -> None:
     assert verdicts.consul_verdict(URL, version="1.21", leader="a").level == "well"
     assert verdicts.consul_verdict(URL, version="1.21", leader="").level == "problem"

@@ -102,7 +102,9 @@ def test_fabio_is_given_in_the_new_and_in_the_older_form() -> None:
     assert (by_position.http(), by_position.tcp()) == ("10.0.0.1:80", "10.0.0.1:7001")
 
 
-@pytest.mark.parametrize("wrong", [{"address": "http://f"}, {"port": 1, "tcp_proxy_port": 2}, {"port": 70000}])
+@pytest.mark.parametrize(
+    "wrong", [{"address": "http://f"}, {"tcp_address": "tcp://f"}, {"port": 1, "tcp_proxy_port": 2}, {"port": 70000}]
+)
 def test_a_fabio_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidSetting):
         FabioLoadBalancer(**wrong)  # type: ignore[arg-type]  # that is the test

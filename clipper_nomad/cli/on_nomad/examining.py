@@ -11,7 +11,7 @@ from clipper_nomad.cli.on_nomad.planning import running_frontends
 from clipper_nomad.cli.on_nomad.reaching import as_it_runs, image_set, new_manager, registry_of
 from clipper_nomad.cli.on_nomad.verdicts import Needs, Verdict
 from clipper_nomad.cli.options import Building, Shape, Where
-from clipper_nomad.cluster.consul_api import ITSELF, ConsulApi
+from clipper_nomad.cluster.consul_api import ITSELF
 from clipper_nomad.cluster.discovery import ConsulDNS
 from clipper_nomad.cluster.jobs.requirements import HostVolume
 from clipper_nomad.cluster.jobs.specs import FrontendJob
@@ -19,7 +19,7 @@ from clipper_nomad.cluster.manager import NomadContainerManager
 from clipper_nomad.cluster.own_fabio import refuse_second
 from clipper_nomad.cluster.rollout.evidence import rooms
 from clipper_nomad.cluster.route_claims import clashes, wanted_claims
-from clipper_nomad.cluster.routes import FabioLoadBalancer
+from clipper_nomad.cluster.routes import CONSUL_NAME, FabioLoadBalancer
 from clipper_nomad.errors import ClipperException, DiscoveryError, ImageError, NomadRefused, NomadUnreachable
 from clipper_nomad.images.docker_images import DockerImages
 from clipper_nomad.images.parts import Part
@@ -57,7 +57,7 @@ def examine(where: Where, shape: Shape, building: Building, *, frontends: int) -
         looks = (
             _own_fabio(manager, balancer, legacy_port)
             if shape.with_fabio and nomad_answers
-            else _fabio(balancer, legacy_port, manager.consul)
+            else _fabio(manager, balancer, legacy_port)
         )
         yield from looks
     yield from _images(building, clients=sum(each.get("Status") == "ready" for each in nodes))
@@ -144,7 +144,7 @@ def _legacy_port(manager: NomadContainerManager) -> int | None:
 def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
     """As `_fabio`, of one that `up` starts, or has started."""
     if manager.names.fabio_job in {job.id for job in manager.find_jobs().ours}:
-        yield from _fabio(balancer, legacy_port, manager.consul)
+        yield from _fabio(manager, balancer, legacy_port)
         return
     try:
         refuse_second(balancer, legacy_port)
@@ -154,7 +154,7 @@ def _own_fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, lega
         yield verdicts.failed("Fabio", exc)
 
 
-def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None, consul: ConsulApi) -> Iterator[Verdict]:
+def _fabio(manager: NomadContainerManager, balancer: FabioLoadBalancer, legacy_port: int | None) -> Iterator[Verdict]:
     if balancer.is_named_by_consul:  # it would have been replaced by an address
         yield verdicts.unknown_name_verdict(balancer.address)
         return
@@ -163,7 +163,11 @@ def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None, consul: ConsulA
         yield verdicts.well("Fabio", f"HTTP proxy {balancer.http()} answers")
     except ClipperException as exc:
         yield verdicts.failed("Fabio", exc, fix="See that it runs there; --fabio HOST:PORT names another, --no-fabio none.")
-    yield _listener(balancer.check_tcp, balancer.tcp(), balancer.tcp_proxy_port)
+    if balancer.tcp_address is not None:
+        yield _inside(manager, balancer)
+        legacy_port = None
+    else:
+        yield _listener(balancer.check_tcp, balancer.tcp(), balancer.tcp_proxy_port)
     if legacy_port is not None:
         where = balancer.listener(legacy_port)
         yield _listener(lambda: balancer.check_legacy(legacy_port), where, legacy_port, is_legacy=True)
@@ -171,10 +175,22 @@ def _fabio(balancer: FabioLoadBalancer, legacy_port: int | None, consul: ConsulA
         routes = balancer.routes(within_s=PAGES_WITHIN_S)
     except ClipperException:
         return  # closed, as it should be
-    yield from acl_checks.fabio_sees_services(balancer, consul, routes)
+    yield from acl_checks.fabio_sees_services(balancer, manager.consul, routes)
     exposed = verdicts.exposed_fabio_verdict(balancer.address, balancer.admin_port)
     if exposed is not None:
         yield exposed
+
+
+def _inside(manager: NomadContainerManager, balancer: FabioLoadBalancer) -> Verdict:
+    """Of an address that only replicas need reach: what Consul knows of it."""
+    host = balancer.tcp_address or ""
+    if not host.endswith(CONSUL_NAME):
+        return verdicts.inside_fabio_verdict(balancer.tcp(), instances=None)
+    try:
+        found = manager.consul.instances(host.removesuffix(CONSUL_NAME)).found
+    except ClipperException as exc:
+        return verdicts.failed("Fabio", exc)
+    return verdicts.inside_fabio_verdict(balancer.tcp(), instances=len(found))
 
 
 def _listener(check: Callable[[], None], where: str, port: int, *, is_legacy: bool = False) -> Verdict:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from clipper_nomad.connection import ClipperConnection
 
 FABIO = "CLIPPER_FABIO"
+FABIO_TCP = "CLIPPER_FABIO_TCP"
 MIB = 1024**2
 REGISTRY = "CLIPPER_REGISTRY"
 REDIS_PASSWORD = "CLIPPER_REDIS_PASSWORD"  # noqa: S105  # a variable's name
@@ -262,26 +263,40 @@ def not_on_nomad(where: Where, nomad: NomadApi) -> ClipperException:
 
 
 def fabio_of(where: Where, shape: Shape | None = None) -> FabioLoadBalancer:
-    """Return Fabio's place: --fabio, CLIPPER_FABIO, or the host that Nomad is at. Raises: WrongUsage: it cannot be read."""
+    """Return Fabio's place: --fabio, CLIPPER_FABIO, or the host that Nomad is at; for replicas CLIPPER_FABIO_TCP, if they
+    have another. Raises: WrongUsage: it cannot be read."""
     shape, ours = shape or Shape(), dev_ports(where)
-    text = where.fabio or os.environ.get(FABIO) or urlsplit(nomad_endpoint(os.environ, address=where.nomad).url).netloc
-    is_named = bool(where.fabio or os.environ.get(FABIO))
-    parts = urlsplit(f"//{text}")
-    try:
-        host, port = parts.hostname, parts.port if is_named else None
-    except ValueError:
-        host, port = None, None
-    if not host or parts.path:
-        raise WrongUsage(f"Fabio's address is {text!r}.", hint="Write --fabio HOST or --fabio HOST:PORT, its HTTP port.")
-    if port and shape.http_port and port != shape.http_port:
-        raise WrongUsage(f"Fabio's HTTP port was given twice, as {port} and {shape.http_port}.", hint="Give it once.")
+    named, inside = where.fabio or os.environ.get(FABIO), os.environ.get(FABIO_TCP)
+    if named:
+        host, port = _host_and_port(named, "Write --fabio HOST or --fabio HOST:PORT, its HTTP port.")
+    else:
+        host, port = urlsplit(nomad_endpoint(os.environ, address=where.nomad).url).hostname or "", None
+    tcp_host, tcp_port = _host_and_port(inside, f"Write {FABIO_TCP}=HOST or HOST:PORT.") if inside else (None, None)
     return FabioLoadBalancer(
         host,
-        http_proxy_port=shape.http_port or port or (ours.fabio_http if ours else HTTP_PORT),
-        tcp_proxy_port=shape.tcp_port or (ours.fabio_tcp if ours else TCP_PORT),
+        http_proxy_port=_once("HTTP", shape.http_port, port, ours.fabio_http if ours else HTTP_PORT),
+        tcp_proxy_port=_once("TCP", shape.tcp_port, tcp_port, ours.fabio_tcp if ours else TCP_PORT),
         admin_port=shape.fabio_admin_port or (ours.fabio_admin if ours else ADMIN_PORT),
         legacy_rpc_port=shape.legacy_rpc_port or (ours.fabio_rpc3 if ours else LEGACY_PORT),
+        tcp_address=tcp_host,
     )
+
+
+def _host_and_port(text: str, hint: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if not host or parts.path:
+        raise WrongUsage(f"Fabio's address is {text!r}.", hint=hint)
+    return host, port
+
+
+def _once(what: str, by_option: int | None, by_address: int | None, default: int) -> int:
+    if by_option and by_address and by_option != by_address:
+        raise WrongUsage(f"Fabio's {what} port was given twice, as {by_address} and {by_option}.", hint="Give it once.")
+    return by_option or by_address or default
 
 
 def dev_ports(where: Where) -> Ports | None:

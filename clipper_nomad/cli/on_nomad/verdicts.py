@@ -211,6 +211,20 @@ def tcp_listener_verdict(address: str, port: int, error: ClipperException | None
     )
 
 
+def inside_fabio_verdict(address: str, *, instances: int | None) -> Verdict:
+    """Judge the address that only replicas dial. `instances`: healthy ones that Consul knows, None: it is not asked."""
+    if instances == 0:
+        return Verdict(
+            area="Fabio",
+            level="problem",
+            text=f"Consul knows no healthy instance behind {address}",
+            why="model containers reach the query frontends through it",
+            fix="See that Fabio runs and is registered in Consul; CLIPPER_FABIO_TCP names another address.",
+        )
+    known = "" if instances is None else f", {instances} in Consul"
+    return well("Fabio", f"TCP proxy {address}{known}; replicas dial it, and nobody from here")
+
+
 def exposed_fabio_verdict(host: str, admin_port: int) -> Verdict | None:
     """Judge that Fabio's own pages answered from here."""
     if host in LOOPBACK:

@@ -15,6 +15,7 @@ output "env" {
       "export NOMAD_ADDR=https://${var.server_addresses[0]}:${module.config.ports.nomad}",
       "export CONSUL_HTTP_ADDR=${var.server_addresses[0]}:${module.config.ports.consul}",
       "export CLIPPER_FABIO=${var.load_balancer_address}:${module.config.ports.fabio_http}",
+      "export CLIPPER_FABIO_TCP=fabio.service.consul:${module.config.ports.fabio_tcp}",
       "export NOMAD_CACERT=${local.secrets_folder}/ca.pem CONSUL_CACERT=${local.secrets_folder}/ca.pem",
     ],
     [for name, value in module.config.operator_env : "export ${name}=${value}"],

@@ -1,0 +1,162 @@
+# What cluster-config takes, which also checks it. README.md of ../cluster-config says more.
+
+variable "name" {
+  description = "Name of the cluster of machines: a DNS label of at most 32 characters. Machines are called `<name>-server-0` and so on."
+  type        = string
+  nullable    = false
+}
+
+variable "datacenter" {
+  description = "Datacenter of Consul and Nomad."
+  type        = string
+  default     = "dc1"
+  nullable    = false
+}
+
+variable "region" {
+  description = "Region of Nomad."
+  type        = string
+  default     = "global"
+  nullable    = false
+}
+
+variable "servers" {
+  description = "Number of servers, each with Consul's and Nomad's: 1, 3 or 5. With 3 the cluster outlives the loss of one, with 5 of two."
+  type        = number
+  default     = 3
+  nullable    = false
+}
+
+variable "clients" {
+  description = "Number of clients, on which jobs run."
+  type        = number
+  nullable    = false
+}
+
+variable "load_balancers" {
+  description = "Number of machines with Fabio."
+  type        = number
+  default     = 1
+  nullable    = false
+}
+
+variable "releases" {
+  description = "Version of each program, and the SHA-256 of its release for each architecture of the machines (`amd64`, `arm64`). `clipper-nomad terraform init` writes them."
+  type = object({
+    consul = object({ version = string, sha256 = map(string) })
+    nomad  = object({ version = string, sha256 = map(string) })
+    fabio  = object({ version = string, sha256 = map(string) })
+  })
+  nullable = false
+}
+
+variable "release_mirror" {
+  description = "Where machines download releases instead of from their publishers: `<mirror>/consul/<version>/consul_<version>_linux_<arch>.zip`, `<mirror>/nomad/…` likewise, `<mirror>/fabio/v<version>/fabio-<version>-linux_<arch>`."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "allowed_cidrs" {
+  description = "Who reaches Nomad's and Consul's API, and SSH. Everybody (0.0.0.0/0, ::/0) is refused."
+  type        = list(string)
+  nullable    = false
+}
+
+variable "query_cidrs" {
+  description = "Who may send queries to Fabio: it may be everybody. Applications have no passwords."
+  type        = list(string)
+  nullable    = false
+}
+
+variable "tls_enabled" {
+  description = "Whether Consul and Nomad speak TLS, with a certificate from each agent. Without it tokens can be read by whoever is on the way."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "acl_enabled" {
+  description = "Whether Consul and Nomad want tokens. Without it whoever reaches them may do anything, on each client as root."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "docker_registries" {
+  description = "Registries that Docker on the clients may speak to without TLS or with a certificate of nobody's (`insecure`). Others need not be named."
+  type        = list(object({ host = string, insecure = optional(bool, false) }))
+  default     = []
+  nullable    = false
+}
+
+variable "docker_bridge" {
+  description = "Address of Docker's own bridge on each client, with its prefix. Containers ask for names there."
+  type        = string
+  default     = "172.17.0.1/16"
+  nullable    = false
+}
+
+variable "host_volumes" {
+  description = "Folders of each client that jobs may mount, by name. They are made for user `owner`: 10001 is that of the parts of Clipper. The toolkit's ACL policy allows those whose name begins with `clipper-`."
+  type        = list(object({ name = string, path = string, owner = optional(number, 10001), read_only = optional(bool, false) }))
+  default     = []
+  nullable    = false
+}
+
+variable "node_pools" {
+  description = "Number of clients in each of Nomad's node pools, which together are all `clients`. Without it all are in `default`."
+  type        = map(number)
+  default     = {}
+  nullable    = false
+}
+
+# What is Scaleway's.
+
+variable "network_cidr" {
+  description = "Addresses of the private network that is made; a /24 or larger."
+  type        = string
+  default     = "10.65.0.0/24"
+  nullable    = false
+}
+
+variable "image" {
+  description = "Label or UUID of the machines' image, with systemd and cloud-init."
+  type        = string
+  default     = "debian_bookworm"
+  nullable    = false
+}
+
+variable "instance_types" {
+  description = "Type of machine of each role."
+  type        = object({ server = optional(string, "PLAY2-NANO"), client = optional(string, "POP2-4C-16G"), load_balancer = optional(string, "PLAY2-NANO") })
+  default     = {}
+  nullable    = false
+}
+
+variable "disk_gb" {
+  description = "Size of each role's root disk, in GB."
+  type        = object({ server = optional(number, 20), client = optional(number, 100), load_balancer = optional(number, 10) })
+  default     = {}
+  nullable    = false
+}
+
+variable "balancer_type" {
+  description = "Type of the load balancer before Fabio."
+  type        = string
+  default     = "LB-S"
+  nullable    = false
+}
+
+variable "operator_dir" {
+  description = "Folder for the operator's certificate and tokens, made on the machine that Terraform runs on; `clipper-NAME` where it runs without it."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags of everything that is made."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
