@@ -30,7 +30,7 @@ ACTIVE_DEPLOYMENT = frozenset({"initializing", "running", "paused", "blocked", "
 _CONFLICT_TEXT = "Enforcing job modify index"  # HTTP 500: told by nothing but its text (Nomad 1.11, job_endpoint.go)
 _NOT_NOMAD = "See what listens at that address; NOMAD_ADDR names Nomad's HTTP port, 4646 by default."
 # HTTP 500, told by nothing but their text (Nomad 1.11): of a task's log, and of a token that has ended
-_DENIED_TEXTS = frozenset({"Permission denied", "ACL token expired"})
+_DENIED_TEXTS = ("Permission denied", "ACL token expired")
 _LONGEST_BODY = 2000  # characters of an answer that an error repeats
 
 
@@ -400,7 +400,7 @@ _SENDERS: Mapping[str, attrgetter[Any]] = {
 
 
 def _is_denied(status: int, body: str) -> bool:
-    return status in {401, 403} or (status == 500 and body in _DENIED_TEXTS)
+    return status in {401, 403} or (status == 500 and body.endswith(_DENIED_TEXTS))
 
 
 def _variable_conflict(path: str) -> NomadConflict:
