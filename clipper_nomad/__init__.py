@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from clipper_nomad.errors import ConsulRefused as ConsulRefused
     from clipper_nomad.errors import ConsulUnreachable as ConsulUnreachable
     from clipper_nomad.errors import DeployFailed as DeployFailed
+    from clipper_nomad.errors import DevClusterError as DevClusterError
     from clipper_nomad.errors import DiscoveryError as DiscoveryError
     from clipper_nomad.errors import DockerHostError as DockerHostError
+    from clipper_nomad.errors import DownloadFailed as DownloadFailed
     from clipper_nomad.errors import FabioUnreachable as FabioUnreachable
     from clipper_nomad.errors import ImageError as ImageError
     from clipper_nomad.errors import InvalidName as InvalidName
@@ -79,9 +81,11 @@ _HOMES = {
     "DEFAULT_PREDICTION_CACHE_SIZE_BYTES": "connection.clipper_names",
     "DeployFailed": "errors",
     "DeployedApp": "connection.deployed_app",
+    "DevClusterError": "errors",
     "DiscoveryError": "errors",
     "DockerContainerManager": "docker_host.manager",
     "DockerHostError": "errors",
+    "DownloadFailed": "errors",
     "FabioLoadBalancer": "cluster.routes",
     "FabioUnreachable": "errors",
     "Gpus": "cluster.jobs.requirements",
@@ -126,9 +130,11 @@ __all__ = [
     "ConsulUnreachable",
     "DeployFailed",
     "DeployedApp",
+    "DevClusterError",
     "DiscoveryError",
     "DockerContainerManager",
     "DockerHostError",
+    "DownloadFailed",
     "FabioLoadBalancer",
     "FabioUnreachable",
     "Gpus",
