@@ -130,5 +130,5 @@ def test_a_server_that_lacks_systemd_resolved_gets_it_and_still_knows_other_name
     assert bare.says("readlink /etc/resolv.conf").endswith("run/systemd/resolve/stub-resolv.conf")
     assert "recursors = [" in bare.says("cat /etc/consul.d/recursors.hcl")
     bare.says("apt-get -qq -o Acquire::Retries=0 --error-on=any update")
-    bare.awaits("getent hosts consul.service.consul", "to know Consul's names", within_s=60)
+    bare.awaits("getent hosts ml-server-0.node.consul", "to know names of Consul", within_s=60)
     bare.awaits("systemctl is-system-running", "to run", within_s=60)
