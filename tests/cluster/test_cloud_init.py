@@ -236,21 +236,6 @@ def test_a_second_run_changes_nothing(machines: Machines) -> None:
     assert {each.name: each.says("systemctl show -P MainPID consul") for each in machines.all} == started
 
 
-def test_a_bundle_that_is_not_this_machines_is_refused(machines: Machines) -> None:
-    bundle = machines.server.says("clipper-secrets export load_balancer")
-    before = machines.client.says("find /etc/clipper/secrets -type f | xargs sha256sum")
-
-    others = machines.client.does("clipper-secrets import", stdin=bundle)
-    cut_off = machines.client.does("clipper-secrets import", stdin=bundle[: len(bundle) // 2])
-    nothing = machines.client.does("clipper-secrets import", stdin="no bundle")
-
-    assert "refused, and nothing was changed: it is of load_balancer , and this machine is client" in others[1]
-    assert "it is no archive; was it cut off?" in cut_off[1]
-    assert "it is not base64" in nothing[1]
-    assert [each[0] for each in (others, cut_off, nothing)] == [1, 1, 1]
-    assert machines.client.says("find /etc/clipper/secrets -type f | xargs sha256sum") == before
-
-
 def test_a_model_serves_through_fabio_and_after_a_reboot_of_all(machines: Machines) -> None:
     machines.types("images", "push", "--base-image", BASE, "--build-network", BUILD_NETWORK)
     assert "no problems" in machines.types("doctor", "--redis-image", machines.redis_image)
