@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,8 +23,9 @@ from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool
 
 from clipper_nomad.images.contexts import packed
+from clipper_nomad.resources import terraform_folder
 from tests.cluster.parts import BASE, BUILD_NETWORK
-from tests.cluster.processes import binary
+from tests.cluster.processes import binary, shell_environment
 from tests.waiting import wait_until
 
 IMAGE = "clipper-nomad-test-machine"
@@ -51,6 +52,8 @@ SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFC
 BLOCK_SUSPEND AUDIT_READ
 """
 STOPS_WITHIN_S = 60
+IS_SET_UP = "journalctl -u clipper-setup -o cat | grep -q 'is set up as'"
+MODULE = terraform_folder() / "modules/cluster-config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,26 @@ def rendered(folder: Path, module: Path, variables: Mapping[str, Any]) -> dict[s
         said = done.stdout
     outputs: dict[str, Any] = json.loads(said)
     return outputs
+
+
+def distribute(first: Machine, others: Sequence[tuple[str, Machine]], folder: Path, *more: str) -> None:
+    """Hand the first server's secrets on with scripts/distribute, through `docker exec` in place of ssh.
+
+    `others`: role and machine. `more`: of its arguments."""
+    ssh = folder / "ssh"
+    ssh.write_text('#!/bin/sh\nhost=$1\nshift\nexec docker exec -i "$host" sh -c "$*"\n')
+    ssh.chmod(0o755)
+    words = [str(first.container.name), *(f"{role}={each.container.name}" for role, each in others), *more]
+    environ = shell_environment() | {"CLIPPER_SSH": str(ssh), "CLIPPER_WAIT_S": "300"}
+    done = subprocess.run(
+        [str(MODULE / "scripts/distribute"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+        env=environ,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{first.journal()}"
 
 
 def is_root() -> bool:

@@ -23,7 +23,7 @@ import pytest
 import requests
 
 from clipper_nomad.resources import terraform_folder
-from tests.cluster.machines import Machine, is_root, machine, network, rendered
+from tests.cluster.machines import IS_SET_UP, Machine, distribute, is_root, machine, network, rendered
 from tests.cluster.parts import BASE, BUILD_NETWORK, redis_image
 from tests.cluster.processes import shell_environment
 from tests.cluster.registry import Registry, missing_for_registry, running_registry
@@ -128,20 +128,11 @@ def machines(docker_host: docker.DockerClient, no_other_cluster: None) -> Iterat
 
 
 def hand_on(made: dict[str, Machine], folder: Path) -> None:
-    """Hand the secrets on with scripts/distribute, through `docker exec` in place of ssh."""
-    ssh = folder / "ssh"
-    ssh.write_text('#!/bin/sh\nhost=$1\nshift\nexec docker exec -i "$host" sh -c "$*"\n')
-    ssh.chmod(0o755)
-    names = {role: str(each.container.name) for role, each in made.items()}
-    words = [f"{role}={names[role]}" for role in ("client", "load_balancer")] + [f"operator={folder / 'secrets'}"]
-    environ = shell_environment() | {"CLIPPER_SSH": str(ssh), "CLIPPER_WAIT_S": "300"}
-    done = subprocess.run(
-        [str(MODULE / "scripts/distribute"), names["server"], *words],
-        capture_output=True, text=True, check=False, timeout=900, env=environ,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{made['server'].journal()}"
+    """Have the secrets where they belong, and everything set up."""
+    server, *others = made.items()
+    distribute(server[1], [*others], folder, f"operator={folder / 'secrets'}")
     for each in made.values():
-        each.awaits("journalctl -u clipper-setup -o cat | grep -q 'is set up as'", "to be set up", within_s=READY_WITHIN_S)
+        each.awaits(IS_SET_UP, "to be set up", within_s=READY_WITHIN_S)
 
 
 def reach_registry(client: Machine, registry: Registry, gateway: str) -> None:
@@ -243,21 +234,6 @@ def test_a_second_run_changes_nothing(machines: Machines) -> None:
 
     assert [machines.server.says(each) for each in (count, "cat /etc/clipper/secrets/operator/env")] == before
     assert {each.name: each.says("systemctl show -P MainPID consul") for each in machines.all} == started
-
-
-def test_a_bundle_that_is_not_this_machines_is_refused(machines: Machines) -> None:
-    bundle = machines.server.says("clipper-secrets export load_balancer")
-    before = machines.client.says("find /etc/clipper/secrets -type f | xargs sha256sum")
-
-    others = machines.client.does("clipper-secrets import", stdin=bundle)
-    cut_off = machines.client.does("clipper-secrets import", stdin=bundle[: len(bundle) // 2])
-    nothing = machines.client.does("clipper-secrets import", stdin="no bundle")
-
-    assert "refused, and nothing was changed: it is of load_balancer , and this machine is client" in others[1]
-    assert "it is no archive; was it cut off?" in cut_off[1]
-    assert "it is not base64" in nothing[1]
-    assert [each[0] for each in (others, cut_off, nothing)] == [1, 1, 1]
-    assert machines.client.says("find /etc/clipper/secrets -type f | xargs sha256sum") == before
 
 
 def test_a_model_serves_through_fabio_and_after_a_reboot_of_all(machines: Machines) -> None:

@@ -5,40 +5,29 @@ No cluster comes of it: the machines wait for secrets that nobody gives.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import docker
 import pytest
 
-from clipper_nomad.resources import terraform_folder
-from tests.cluster.machines import BARE, WHOLE, Machine, machine, network, rendered
+from tests.cluster.machines import BARE
 from tests.cluster.parts import BASE
 from tests.cluster.processes import binary
-from tests.cluster.release_mirror import releases, serving, versions_of
+from tests.cluster.release_mirror import serving
+from tests.cluster.sites import Site, missing_for_machines, running_site
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        bool(
-            missing := [each for each in ("terraform", "consul", "nomad", "fabio", "docker") if shutil.which(each) is None]
-        ),
-        reason=f"machines need {', '.join(missing)} on PATH",
-    ),
+    pytest.mark.skipif(bool(missing_for_machines()), reason=missing_for_machines()),
 ]
 
-MODULE = terraform_folder() / "modules/cluster-config"
 WITHIN_S = 300.0
 CUT_AFTER_BYTES = 5_000_000
 
@@ -68,63 +57,10 @@ class CuttingHandler(SimpleHTTPRequestHandler):
         pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where machines start: a network with a mirror of the releases, and what the module renders for it."""
-
-    client: docker.DockerClient
-    network: str
-    subnet: str
-    mirror: Path
-    variables: dict[str, Any]  # Any: Terraform's
-    folder: Path
-    stack: ExitStack
-
-    def starts(self, name: str, *, place: int, packages: str = WHOLE, **variables: Any) -> Machine:  # Any: Terraform's
-        """A machine of the module's `name`, with other variables."""
-        folder = self.folder / f"terraform-{place}"
-        user_data = rendered(folder, MODULE, self.variables | variables)["machines"][name]["user_data"]
-        address = f"{self.subnet}.{place}"
-        made = machine(
-            self.client,
-            f"{name}-{place}",
-            packages=packages,
-            network_name=self.network,
-            address=address,
-            user_data=user_data,
-            disk=True,
-        )
-        return self.stack.enter_context(made)
-
-
 @pytest.fixture(scope="module")
 def site(docker_host: docker.DockerClient) -> Iterator[Site]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipper-site-")))
-        (folder / "mirror").mkdir()
-        name = f"clipper-site-{os.getpid()}"
-        subnet = stack.enter_context(network(docker_host, name=name))
-        binaries = {each: binary(each) for each in ("consul", "nomad", "fabio")}
-        variables = {
-            "name": "ml",
-            "servers": 1,
-            "clients": 1,
-            "retry_join": [f"{subnet}.10"],
-            "allowed_cidrs": [f"{subnet}.1/32"],
-            "query_cidrs": [],
-            "private_cidr": f"{subnet}.0/24",
-            "releases": releases(folder / "mirror", versions_of(binaries), binaries),
-            "release_mirror": stack.enter_context(serving(folder / "mirror", f"{subnet}.1")),
-        }
-        yield Site(
-            client=docker_host,
-            network=name,
-            subnet=subnet,
-            mirror=folder / "mirror",
-            variables=variables,
-            folder=folder,
-            stack=stack,
-        )
+    with running_site(docker_host) as running:
+        yield running
 
 
 def test_a_release_with_another_checksum_is_refused(site: Site) -> None:
@@ -194,5 +130,5 @@ def test_a_server_that_lacks_systemd_resolved_gets_it_and_still_knows_other_name
     assert bare.says("readlink /etc/resolv.conf").endswith("run/systemd/resolve/stub-resolv.conf")
     assert "recursors = [" in bare.says("cat /etc/consul.d/recursors.hcl")
     bare.says("apt-get -qq -o Acquire::Retries=0 --error-on=any update")
-    bare.awaits("getent hosts consul.service.consul", "to know Consul's names", within_s=60)
+    bare.awaits("getent hosts ml-server-0.node.consul", "to know names of Consul", within_s=60)
     bare.awaits("systemctl is-system-running", "to run", within_s=60)

@@ -146,3 +146,33 @@ def test_without_acls_that_stand_nothing_is_handed_to_clients(started: Starter) 
     assert "the ACLs are not set up yet, so nobody could use the secrets of client: journalctl -u clipper-setup" in said
     assert first.says("clipper-secrets export server").isascii()
     assert "'nobody' is no role" in first.does("clipper-secrets export nobody")[1]
+
+
+def test_a_bundle_that_is_not_this_machines_is_refused(started: Starter) -> None:
+    first, client, another = started("ml-server-0"), started("ml-client-0"), started("ml-server-1")
+    first.says("clipper-secrets ready")
+    finish_acls(first)
+    bundle, others = (first.says(f"clipper-secrets export {role}") for role in ("client", "load_balancer"))
+    client.says("clipper-secrets import", stdin=bundle)
+    before = client.says("find /etc/clipper/secrets -type f | sort | xargs sha256sum")
+    half = "\n".join(bundle.splitlines()[: len(bundle.splitlines()) // 2])
+    another.says(
+        "mkdir /tmp/a && cd /tmp/a && mkdir client && echo A=b > client/secrets.env && ln -s /etc/shadow client/ca.pem"
+    )
+    odd = another.says("cd /tmp/a && tar -cz client | base64")
+    stranger = another.says("cd /tmp/a && rm client/ca.pem && echo other > client/ca.pem && tar -cz client | base64")
+    refused = {
+        others: "it is of load_balancer",
+        half: "it is no archive; was it cut off?",
+        "no bundle!": "it is not base64",
+        odd: "it has something that is no file",
+        stranger: "this machine has the secrets of another cluster",
+    }
+
+    said = {text: client.does("clipper-secrets import", stdin=text) for text in refused}
+
+    for text, why in refused.items():
+        assert said[text][0] == 1
+        assert f"this bundle is refused, and nothing was changed: {why}" in said[text][1]
+    assert client.says("find /etc/clipper/secrets -type f | sort | xargs sha256sum") == before
+    assert client.says("ls /etc/clipper") == client.says("ls /etc/clipper | grep -v secrets.new")
