@@ -116,18 +116,15 @@ def _nomad_client(place: DevPlace, ports: Ports) -> dict[str, str]:
         "client.hcl": render("nomad/client.hcl", {"node_pool": "default", "network_interface": "lo"}),
         "dynamic-ports.hcl": render("nomad/dynamic-ports.hcl", {"first": ports.tasks, "last": last_task_port(ports)}),
         "no-cloud.hcl": render("nomad/no-cloud.hcl"),
-        "docker.hcl": render("nomad/docker.hcl"),
-        "shared-docker.hcl": render("nomad/shared-docker.hcl"),
-        **_logins(),
+        "docker.hcl": render("nomad/docker.hcl", {"login_file": _login_file(), "owns_docker": False}),
         **volumes,
     }
 
 
-def _logins() -> dict[str, str]:
-    """Let Nomad pull images with this user's own logins, where there are any."""
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    config = folder / "config.json"
-    return {"docker-login.hcl": render("nomad/docker-login.hcl", {"config_file": str(config)})} if config.is_file() else {}
+def _login_file() -> str:
+    """Return where this user's own logins to registries are, with which Nomad pulls images; "" if there are none."""
+    file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    return str(file) if file.is_file() else ""
 
 
 def _fabio(ports: Ports) -> str:

@@ -37,7 +37,7 @@ NAME, ROLES = "ml", {"server": "server", "client": "client", "load_balancer": "l
 CONSUL = os.environ.get("CLIPPER_TEST_CONSUL") or shutil.which("consul")
 TOOLS = ("terraform", "nomad", "fabio", "docker")
 READY_WITHIN_S = 420.0
-UNKNOWN_AUTHORITY = 60  # of curl
+CANNOT_CONNECT, UNKNOWN_AUTHORITY = 7, 60  # of curl
 MODEL = "def total(inputs):\n    return [float(one.sum()) for one in inputs]\n"
 COMMAND = (sys.executable, "-m", "clipper_nomad.cli")
 
@@ -221,6 +221,24 @@ def test_the_apis_want_tls_and_a_token(machines: Machines) -> None:
 def test_fabio_shows_its_admin_page_on_loopback_alone(machines: Machines) -> None:
     machines.load_balancer.says("curl -sf http://127.0.0.1:9998/health")
     assert not machines.client.holds(f"curl -s http://{machines.load_balancer.address}:9998/health")
+
+
+def test_tasks_do_not_reach_the_metadata_service_of_a_cloud(machines: Machines) -> None:
+    """An address and a web server of the machine's own stand for it: who sends there is asked on the way out."""
+    client, metadata = machines.client, "169.254.169.254"
+    client.says(f"ip address add {metadata}/32 dev lo")
+    client.says(f"systemd-run --quiet --unit metadata -p WorkingDirectory=/etc python3 -m http.server --bind {metadata} 80")
+    try:
+        client.awaits(f"curl -sf http://{metadata}/hostname", "to reach it as root", within_s=30)
+        assert client.holds(f"setpriv --reuid consul --clear-groups curl -sf http://{metadata}/hostname")
+
+        exit_code, said = client.does(f"setpriv --reuid 10001 --clear-groups curl -sS http://{metadata}/hostname")
+    finally:
+        client.says("systemctl stop metadata")
+        client.says(f"ip address delete {metadata}/32 dev lo")
+
+    assert exit_code == CANNOT_CONNECT, said
+    assert f"-A DOCKER-USER -d {metadata}/32 -j REJECT" in client.says("iptables -S DOCKER-USER")
 
 
 def test_a_second_run_changes_nothing(machines: Machines) -> None:

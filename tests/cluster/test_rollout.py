@@ -137,7 +137,7 @@ def test_an_image_that_cannot_be_pulled_is_named_with_its_registry(rig: Rig, nom
 
 
 def test_a_failing_check_is_named_with_what_it_said(rig: Rig, nomad: NomadApi, consul: ConsulApi) -> None:
-    failed = fails(nomad, web_job("sick", env={"STATUS": "503"}), consul=consul)
+    failed = fails(nomad, web_job("sick", env={"STATUS": "503"}, healthy_deadline_s=15), consul=consul)
 
     assert failed.cause.startswith("the check 'answers' (http /health) of service 'sick' does not pass: HTTP GET http://")
     assert "503 Service Unavailable" in failed.cause

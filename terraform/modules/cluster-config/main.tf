@@ -107,7 +107,10 @@ locals {
             node_pool         = jsonencode(machine.node_pool)
             network_interface = jsonencode("{{ ${local.private_interface} | attr \"name\" }}")
           })
-          "/etc/nomad.d/docker.hcl" = templatefile("${local.templates}/nomad/docker-login.hcl", { config_file = jsonencode("/etc/clipper/docker-login.json") })
+          "/etc/nomad.d/docker.hcl" = templatefile("${local.templates}/nomad/docker.hcl", {
+            login_file  = jsonencode("/etc/clipper/docker-login.json")
+            owns_docker = true
+          })
         },
         {
           for volume in var.host_volumes : "/etc/nomad.d/host-volume-${volume.name}.hcl" => templatefile("${local.templates}/nomad/host-volume.hcl", {
@@ -201,7 +204,10 @@ locals {
   files = {
     for name, machine in local.machines : name => merge(
       { for path, content in local.plain_files[name] : path => { content = content, permissions = "0644" } },
-      { for path, content in local.scripts : path => { content = content, permissions = "0755" } if machine.role == "server" || !endswith(path, "/clipper-acl") },
+      {
+        for path, content in local.scripts : path => { content = content, permissions = "0755" }
+        if lookup({ clipper-acl = "server", clipper-metadata = "client" }, basename(path), machine.role) == machine.role
+      },
     )
   }
 
