@@ -156,7 +156,7 @@ def test_configuration_comes_from_the_fragments_of_terraform(place: DevPlace) ->
     assert "http = 4649" in nomad["agent.hcl"]
     assert "max_dynamic_port = 32699" in nomad["dynamic-ports.hcl"]
     assert str(place.volume("redis")) in nomad["host-volume-redis.hcl"]
-    assert nomad["docker.hcl"].count("plugin ") == 1
+    assert nomad["docker.hcl"].count("\nplugin ") == 1
     assert "image = false" in nomad["docker.hcl"]
     assert "no-grpc.hcl" in {each.name for each in (place.config / "consul").iterdir()}
     fabio = (place.config / "fabio.properties").read_text()
