@@ -54,7 +54,8 @@ ROWS = {
     CLIENT: row(f"{STATE}.records {PROTOCOL} {ERRORS} {SESSIONS}", "requests"),
     BUNDLE_CLIENT: row(f"{CLIENT} {PROTOCOL} {ERRORS}"),
     CLUSTER: row(
-        f"{BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS} {TOOLKIT}",
+        f"{CLIENT} {BUNDLE_CLIENT} {CELL} {CONTAINERS} {ERRORS} {IMAGES} {KEYS} {PROTOCOL} {RESOURCES} {STORE_SETTINGS}"
+        f" {TOOLKIT}",
         "nomad consul dns jinja2 requests",
     ),
     "clipper_nomad.docker_host": row(

@@ -21,6 +21,7 @@ from clipper_nomad.cli.dev import dev
 from clipper_nomad.cli.doctor import doctor
 from clipper_nomad.cli.down import down
 from clipper_nomad.cli.images import images
+from clipper_nomad.cli.keys import keys
 from clipper_nomad.cli.logs import logs
 from clipper_nomad.cli.option_groups import expanded
 from clipper_nomad.cli.options import WrongUsage
@@ -39,7 +40,7 @@ INTERRUPTED = 130  # as shells say it: 128 + SIGINT
 
 _WRITTEN: tuple[Callable[..., None], ...] = (
     *(demo, up, status, deploy, predict, scale, bench, logs, down),
-    *(dev, terraform, doctor, plan, images, render, policy, version),
+    *(dev, terraform, doctor, plan, images, render, policy, keys, version),
 )
 VERBS = tuple(map(expanded, _WRITTEN))  # with an option for each field of their groups
 

@@ -16,6 +16,8 @@ legacy_rpc.py     whether a cluster serves Clipper's RPC version 3 (pure)
 registering.py    specs to jobs that run, and jobs to nothing
 at_once.py        several jobs at the same time, and Ctrl-C meanwhile
 secret_keeper.py  passwords, tokens and keys, in Nomad Variables
+key_rotation.py   changes the frontends' key while they serve: rotation_policy.py says what comes next (pure)
+meeting.py        where replicas meet their first frontends
 telling.py        what a notebook's cell shows of it meanwhile
 manager.py        NomadContainerManager: all of it behind the interface that every place has
 """

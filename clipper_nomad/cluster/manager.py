@@ -13,6 +13,7 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
+from clipper_nomad.admin.client import AdminClient
 from clipper_nomad.cluster.addresses import Addresses
 from clipper_nomad.cluster.consul_api import ConsulApi
 from clipper_nomad.cluster.discovery import DNS
@@ -23,7 +24,6 @@ from clipper_nomad.cluster.jobs.programs import Image, registry_login
 from clipper_nomad.cluster.jobs.requirements import Network, Placement, Resources
 from clipper_nomad.cluster.jobs.specs import (
     BundleKeeping,
-    Entry,
     EphemeralStorage,
     ExternalStore,
     FabioJob,
@@ -32,8 +32,10 @@ from clipper_nomad.cluster.jobs.specs import (
     RedisJob,
     StoreOfCluster,
 )
-from clipper_nomad.cluster.legacy_rpc import LegacyRpc, legacy_port_of, legacy_rpc_of, not_served, wanted_port
+from clipper_nomad.cluster.key_rotation import KeyRotation, Rotated
+from clipper_nomad.cluster.legacy_rpc import legacy_port_of, wanted_port
 from clipper_nomad.cluster.log_files import write_logs
+from clipper_nomad.cluster.meeting import Meeting
 from clipper_nomad.cluster.names import ClusterNames
 from clipper_nomad.cluster.nomad_api import NomadApi
 from clipper_nomad.cluster.own_fabio import OwnFabio, await_listeners, own_fabio_job
@@ -47,7 +49,7 @@ from clipper_nomad.cluster.ownership import (
     refuse_ambiguous,
     survey,
 )
-from clipper_nomad.cluster.part_options import cache_of, options_of_parts, wanted_cache
+from clipper_nomad.cluster.part_options import cache_of, options_of_parts, parts_to_be, wanted_cache
 from clipper_nomad.cluster.publishing import LOST_WITH_NODE, Publishing
 from clipper_nomad.cluster.registering import Registering
 from clipper_nomad.cluster.rollout.events import RolloutEvent
@@ -156,6 +158,7 @@ class NomadContainerManager:
         self._legacy_rpc = legacy_rpc
         self._fabio = fabio
         self.addresses = Addresses(self.names, consul=self.consul, dns=dns, balancer=load_balancer)
+        self._meeting = Meeting(self.names, nomad=self.nomad, addresses=self.addresses)
         self._parts = None if parts is None else checked_parts(parts)
         registry = environ.get("CLIPPER_REGISTRY") or None if registry is None else registry
         telling = CellTelling(self.names)
@@ -253,9 +256,9 @@ class NomadContainerManager:
         """Return what the parts are made from: Fabio, if it is the cluster's own, then the store, then the others.
 
         Raises: InvalidSpec, InvalidName, ImageError."""
-        options = self.running_options() if self._parts is None else self._parts
-        blueprint = replace(self.blueprint, options=options)
-        if self._legacy_rpc is None and (running := self._running_legacy_rpc()) is not None:
+        options, key_round = parts_to_be(self._parts, self.find_jobs)
+        blueprint = replace(self.blueprint, options=options, key_round=key_round)
+        if self._legacy_rpc is None and (running := self._meeting.running_legacy()) is not None:
             blueprint = replace(blueprint, legacy_rpc=True, legacy_port=running.port or blueprint.legacy_port)
         return own_fabio_job(self._fabio, self.load_balancer, blueprint) + blueprint.parts(
             admin=self._publishing.part(Part.ADMIN, admin_image),
@@ -310,6 +313,23 @@ class NomadContainerManager:
         self._jobs.remove([job for job in parts if job in {each.id for each in ours}])
         self._known = None
 
+    def rotate_key(self, said: Callable[[str], None] = lambda _: None) -> Rotated:
+        """Give the query frontends a new key while they serve; return when nobody takes the old one. `said`: hears of steps.
+
+        What was interrupted goes on. Raises: ClipperException: there is no key, or somebody was not told. RolloutFailed."""
+        self.connect()
+        admin = AdminClient(self.get_admin_addr, self.get_admin_token)
+        rotation = KeyRotation(
+            self.names,
+            nomad=self.nomad,
+            secrets=self.secrets,
+            registering=self._jobs,
+            find_jobs=self.find_jobs,
+            reports=lambda: admin.frontends().reports,
+            said=said,
+        )
+        return rotation.run(replace_within_s=UP_WITHIN_S)
+
     # ---- models ----------------------------------------------------------------------------------------------------
 
     def publish_bundle(
@@ -343,8 +363,8 @@ class NomadContainerManager:
 
     def check_job_options(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have, before anything is built. Raises: InvalidSpec."""
-        if options.is_legacy and self._running_legacy_rpc() is None:
-            raise not_served(self.names)
+        if options.is_legacy:
+            self._meeting.legacy()
         self.blueprint.check_model(name, version, options)
 
     def deploy_model(  # what a deploy is made of
@@ -364,14 +384,13 @@ class NomadContainerManager:
         They stay as they are when it is scaled. Raises: InvalidSpec. NotOurs. FabioUnreachable: nobody listens where
         replicas dial. RolloutFailed: they did not become healthy `within_s`; nothing of them is left. NomadUnreachable.
         """
-        spec = replace(self.blueprint, entry=self._entry(options or JobOptions())).model(
+        spec = replace(self.blueprint, entry=self._meeting.entry(options or JobOptions())).model(
             name,
             version,
             uid=uid,
             input_type=input_type,
             program=self._publishing.program(image, self.names.model_job(name, version)),
             replicas=num_replicas,
-            server_key=self._connected.curve_public,
             options=options,
         )
         self._check_claim(spec, self._stubs())
@@ -446,10 +465,7 @@ class NomadContainerManager:
     def get_rpc_addr(self) -> str:
         """Return "host:port" that containers of Clipper's RPC version 3 dial: Fabio's listener for them, or a frontend's.
         Raises: ClipperException: it is not served, or no frontend is healthy."""
-        running = self._running_legacy_rpc()
-        if running is None:
-            raise not_served(self.names)
-        return self.addresses.legacy_rpc(running.port)
+        return self._meeting.legacy_address()
 
     def get_admin_token(self) -> str:
         """Return the token that every call of admin carries."""
@@ -464,23 +480,6 @@ class NomadContainerManager:
         return self.addresses.predict_url(app_name)
 
     # ---- within ----------------------------------------------------------------------------------------------------
-
-    def _entry(self, options: JobOptions) -> Entry:
-        """Return where replicas dial. Raises: FabioUnreachable, ClipperException: nobody listens there."""
-        balancer = self.addresses.balancer()
-        if not options.is_legacy:
-            if isinstance(balancer, FabioLoadBalancer):
-                balancer.check_tcp()
-            return self.addresses.entry()
-        running = self._running_legacy_rpc()
-        if running is None:
-            raise not_served(self.names)
-        if isinstance(balancer, FabioLoadBalancer) and running.port is not None:
-            balancer.check_legacy(running.port)
-        return self.addresses.legacy_entry(running.port)
-
-    def _running_legacy_rpc(self) -> LegacyRpc | None:
-        return legacy_rpc_of(self.nomad.job(self.names.frontend_job), self.names)
 
     @property
     def _connected(self) -> ClusterSecrets:

@@ -26,6 +26,7 @@ META_MODEL = "clipper_model"
 META_MODEL_VERSION = "clipper_model_version"
 META_MODEL_UID = "clipper_model_uid"
 META_TOOLKIT = "clipper_toolkit"
+META_KEY_ROUND = "clipper_key_round"  # of the frontends: how often their key was changed
 
 
 class Kind(StrEnum):

@@ -234,6 +234,16 @@ class NomadApi:
             return ""  # 404: not started, 500: the client is gone; a missing log must not hide the cause
         return answer.content.decode("utf-8", "replace")
 
+    def file_text(self, alloc_id: str, path: str) -> str | None:
+        """Return a file of an allocation, as `task/local/name`; None: it is not there. Secrets cannot be read so."""
+        try:
+            answer = self._call("cat", alloc_id, params={"path": path})
+        except NomadRefused as exc:
+            if exc.status in _NO_SUCH_FILE:
+                return None
+            raise
+        return answer.content.decode("utf-8", "replace")
+
     # --- variables ---
 
     def variable(self, path: str) -> Variable | None:
@@ -391,9 +401,11 @@ class NomadApi:
 
 
 # The library's object for an endpoint, where it is not called like it.
+_NO_SUCH_FILE = frozenset({404, 500})  # 500: what Nomad 1.11 answers for a file that is not there
 _SENDERS: Mapping[str, attrgetter[Any]] = {
     "var": attrgetter("variable"),
     "vars": attrgetter("variables"),
+    "cat": attrgetter("client.cat"),
     "logs": attrgetter("client.stream_logs"),
     "leader": attrgetter("status.leader"),
 }

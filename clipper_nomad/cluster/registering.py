@@ -46,6 +46,10 @@ class Registering:
 
         return at_once(run, specs, halt=self._halt, done=lambda spec: f"{spec.job_id}: it is as it is wanted, and stays.")
 
+    def roll_out_source(self, hcl: str, *, deadline_s: float) -> RolledOut:
+        """Roll out a jobspec. Raises: as Rollout.run."""
+        return self._rollout.run(self._nomad.parse(hcl), deadline_s=deadline_s, source=hcl)
+
     def remove(self, job_ids: Sequence[str]) -> None:
         """Purge jobs at once, and return when their tasks have ended. Raises: RolloutFailed: tasks still run."""
         at_once(self._rollout.remove, job_ids, halt=self._halt, done=lambda job_id: f"{job_id}: it is removed.")

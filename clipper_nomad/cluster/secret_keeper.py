@@ -7,13 +7,15 @@ twice changes nothing, and a cluster that was stopped comes back with its secret
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipper_nomad.channel_keys import new_secret_key, public_key_of
 from clipper_nomad.cluster.jobs.task_files import (
     ADMIN_TOKEN,
     BUNDLE_TOKEN,
+    CURVE_KEYS,
+    CURVE_NEXT,
     CURVE_SECRET,
     REGISTRY_PASSWORD,
     STORE_PASSWORD,
@@ -28,10 +30,9 @@ _TRIES = 5  # somebody else may bring the same cluster up at the same time
 
 @dataclass(frozen=True, slots=True)
 class ClusterSecrets:
-    """What is shared by the jobs of a cluster. `curve_public`: the frontends' key, which replicas are told; no secret."""
+    """What is shared by the jobs of a cluster."""
 
     admin_token: str = field(repr=False)
-    curve_public: str
 
 
 class SecretKeeper:
@@ -68,22 +69,59 @@ class SecretKeeper:
                 self._put(job, {item: values[item]})
         for job in (names.redis_job, names.admin_job, names.frontend_job) if self._of_registry else ():
             self._put(job, self._of_registry)
-        return ClusterSecrets(values[ADMIN_TOKEN], public_key_of(values[CURVE_SECRET]))
+        self._put(names.frontend_job, {}, make={CURVE_KEYS: lambda: public_key_of(values[CURVE_SECRET])})
+        return ClusterSecrets(values[ADMIN_TOKEN])
 
     def find(self) -> ClusterSecrets | None:
         """Return the secrets of a cluster that was brought up before, None if there are none."""
         items = self._items(self._names.frontend_job)
         if ADMIN_TOKEN not in items or CURVE_SECRET not in items:
             return None
-        return ClusterSecrets(items[ADMIN_TOKEN], public_key_of(items[CURVE_SECRET]))
+        return ClusterSecrets(items[ADMIN_TOKEN])
 
     def ensure_of_model(self, job: JobStub, *, has_key: bool) -> str:
         """Make what a model version's job lacks of its secrets, and return its public key, "" without one.
 
         Whose they are stands beside them, as in the job's meta: they may outlive it."""
-        makes = {CURVE_SECRET: new_secret_key} if has_key else {}
-        items = self._put(job.id, {**self._of_registry, **job.meta}, make=makes)
-        return public_key_of(items[CURVE_SECRET]) if has_key else ""
+        if not has_key:
+            self._put(job.id, {**self._of_registry, **job.meta})
+            return ""
+        keys = {CURVE_KEYS: " ".join(known)} if (known := self.known_keys()) else {}
+        items = self._put(job.id, {**self._of_registry, **job.meta, **keys}, make={CURVE_SECRET: new_secret_key})
+        return public_key_of(items[CURVE_SECRET])
+
+    # ---- changing the frontends' key: begin, tell (both), make, tell (the new one) ---------------------------------
+
+    def begin_key_change(self) -> str:
+        """Make the next key of the frontends, or find the one of a change that was not ended. Return its public half."""
+        job = self._names.frontend_job
+        items = self._items(job)
+        if CURVE_NEXT not in items and len(items.get(CURVE_KEYS, "").split()) > 1:
+            return public_key_of(items[CURVE_SECRET])
+        return public_key_of(self._put(job, {}, make={CURVE_NEXT: new_secret_key})[CURVE_NEXT])
+
+    def tell_keys(self, keys: Sequence[str]) -> None:
+        """Let the frontends and the replicas of all models know the public keys that frontends have from now on."""
+        for job in (*self.models(), self._names.frontend_job):  # the frontends' last: it says whether a change has ended
+            self._put(job, {CURVE_KEYS: " ".join(keys)})
+
+    def known_keys(self) -> list[str]:
+        """Return the public keys that frontends have."""
+        return self._items(self._names.frontend_job).get(CURVE_KEYS, "").split()
+
+    def told_keys(self) -> dict[str, list[str]]:
+        """Return the public keys that the Variables of the frontends and of all models tell, by their jobs."""
+        jobs = (self._names.frontend_job, *self.models())
+        return {job: self._items(job).get(CURVE_KEYS, "").split() for job in jobs}
+
+    def starting_key(self) -> str:
+        """Return the public half of the key that a frontend has which starts now."""
+        return public_key_of(self._items(self._names.frontend_job)[CURVE_SECRET])
+
+    def make_key_change(self) -> None:
+        """Let frontends that start from now on have the next key."""
+        job = self._names.frontend_job
+        self._put(job, {CURVE_SECRET: self._items(job)[CURVE_NEXT]}, drop={CURVE_NEXT})
 
     def keep_bundle_token(self, job: str, token: str) -> None:
         """Let the replicas of a model version have what opens their bundle."""
@@ -119,15 +157,19 @@ class SecretKeeper:
         return self._put(job, {}, make={item: make})[item]
 
     def _put(
-        self, job: str, given: Mapping[str, str], make: Mapping[str, Callable[[], str]] | None = None
+        self,
+        job: str,
+        given: Mapping[str, str],
+        make: Mapping[str, Callable[[], str]] | None = None,
+        drop: Collection[str] = (),
     ) -> Mapping[str, str]:
-        """Set items of a job's Variable, and make those that it lacks; the others stay. Return all."""
+        """Set items of a job's Variable, make those that it lacks, and drop some; the others stay. Return all."""
         path = variable_path(job)
         for attempt in range(_TRIES):
             found = self._nomad.variable(path)
             before = dict(found.items) if found is not None else {}
             made = {item: new() for item, new in (make or {}).items() if item not in before}
-            wanted = {**before, **given, **made}
+            wanted = {name: text for name, text in {**before, **given, **made}.items() if name not in drop}
             if wanted == before:
                 return before
             try:

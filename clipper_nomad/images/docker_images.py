@@ -7,7 +7,6 @@ image id, a digest. Registry credentials are Docker's own (its config.json and c
 from __future__ import annotations
 
 import io
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from clipper_nomad.images.references import Reference
 REACH_WITHIN_S = 10.0
 BUILD_WITHIN_S = 1800  # of silence
 _TAIL_LINES = 15
-_BUILT = re.compile(r"Successfully built ([0-9a-f]+)")
 
 Said = Callable[[str], None]
 Event = Mapping[str, Any]  # Any: JSON of the daemon
@@ -58,6 +56,7 @@ class DockerImages:
                 forcerm=True,
                 decode=True,
             )
+            built = ""
             for event in events:
                 for line in str(event.get("stream", "")).splitlines():
                     if line.strip():
@@ -65,7 +64,8 @@ class DockerImages:
                         said(line)
                 if "error" in event:
                     raise ImageError(_build_failure(reference, base, event, tail), hint=_build_hint(base, event))
-            return str(self._client.images.get(str(reference)).id)
+                built = (event.get("aux") or {}).get("ID", built)
+            return built or str(self._client.images.get(str(reference)).id)  # by its tag it may be another's already
 
     def push(self, reference: Reference, *, said: Said = lambda _: None) -> Reference:
         """Push an image and return its name by digest, which is what is to be deployed.
@@ -99,6 +99,19 @@ class DockerImages:
         """Give an image of this daemon another name."""
         with failures(f"naming {image_id} {reference}"):
             self._client.api.tag(image_id, reference.repository, tag=reference.tag, force=True)
+
+    def fixed(self, reference: Reference, image_id: str = "") -> Reference | None:
+        """Give an image of this daemon (None: it is not here) a second tag, with its id, that no other build can take away.
+
+        `image_id`: of the image, where somebody else may have moved the tag meanwhile."""
+        with failures(f"looking at {reference}"):
+            try:
+                image_id = str(self._client.images.get(image_id or str(reference)).id)
+            except ImageNotFound:
+                return None
+        fixed = Reference(reference.repository, f"{reference.tag}-{image_id.removeprefix('sha256:')[:12]}")
+        self.tag(image_id, fixed)
+        return fixed
 
     def part_of(self, image: str) -> str | None:
         """Return which part of the toolkit an image of this daemon is, "" if none of them; None: it is not here."""

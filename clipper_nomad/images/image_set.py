@@ -57,6 +57,7 @@ class ImageSet:
         self._network = network
         self._progress = progress
         self._docker: DockerImages | None = None
+        self._built: dict[Part, str] = {}  # the ids of those that were built here: somebody else may move the tag
 
     def with_registry(self, registry: str) -> ImageSet:
         """Return the same with another registry."""
@@ -84,7 +85,7 @@ class ImageSet:
         for part in parts:
             reference = self.name(part)
             self._say(reference, f"building on {self._base}")
-            self._images.build(
+            self._built[part] = self._images.build(
                 part_context(part, python=self._python, index=index),
                 reference,
                 base=self._base,
@@ -100,17 +101,21 @@ class ImageSet:
         return {part: self._push(self.name(part)) for part in parts}
 
     def find(self, part: Part) -> Reference:
-        """Return a part's image as it is to be deployed: by digest where there is a registry. Raises: ImageError: none."""
+        """Return a part's image as it is to be deployed: by digest where there is a registry, else by a tag with its id.
+
+        A tag that moves would change a cluster that runs: what starts anew would be of another build than what is replaced.
+        Raises: ImageError: there is none."""
         reference = self.name(part)
         if self._registry:
             return self._images.resolved(reference)
-        if self._images.part_of(str(reference)) is None:
+        fixed = self._images.fixed(reference, self._built.get(part, ""))
+        if fixed is None:
             error = ImageError(
                 f"There is no image {reference} on this Docker host.", hint="Build it: clipper-nomad images build"
             )
             error.is_missing = True
             raise error
-        return reference
+        return fixed
 
     def build_model(
         self, cluster: str, name: str, version: str, bundle: Path, *, packages: Sequence[str] = (), base: str = ""
@@ -139,8 +144,9 @@ class ImageSet:
         if self._registry:
             return self._push(reference)
         # a tag that moves would change a version; Nomad never looks for one with an id of its own elsewhere
-        fixed = Reference(reference.repository, f"{version}-{image_id.removeprefix('sha256:')[:12]}")
-        self._images.tag(image_id, fixed)
+        fixed = self._images.fixed(reference, image_id)
+        if fixed is None:
+            raise ImageError(f"{reference} was removed from this Docker host just after it was built.", hint="Try again.")
         return fixed
 
     def publish_model(

@@ -18,7 +18,7 @@ PIECE_BYTES = 8 * 1024 * 1024  # the most that one request brings
 DIGEST_PATTERN = r"sha256-[0-9a-f]{64}"
 DIGEST = re.compile(rf"{DIGEST_PATTERN}\Z")
 _REFERENCE = re.compile(rf"bundle:(?P<digest>{DIGEST_PATTERN})/(?P<runtime>[^\s]+)\Z")
-_PYTHON_TAG = re.compile(r"[:-]py(?P<python>3\.\d+)(?:@|\Z)")
+_PYTHON_TAG = re.compile(r"[:-]py(?P<python>3\.\d+)(?:-[0-9a-f]{12})?(?:@|\Z)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

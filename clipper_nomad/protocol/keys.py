@@ -13,3 +13,11 @@ def parse_key(text: str) -> bytes:
     if _KEY.match(key) is None:
         raise ValueError("no CURVE key: 40 characters of Z85 were expected")
     return key
+
+
+def parse_keys(text: str) -> tuple[bytes, ...]:
+    """Return the keys in a text, separated by white space. Raises: ValueError: there is none, or something else too."""
+    keys = tuple(dict.fromkeys(map(parse_key, text.split())))
+    if not keys:
+        raise ValueError("no CURVE key: one was expected at least")
+    return keys

@@ -7,7 +7,7 @@ none of another version. Source: docs/decisions/0012-encrypted-channel.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipper_nomad.protocol.mesh_messages import PeerHello
@@ -26,9 +26,15 @@ class KeyPair:
 class ChannelKeys:
     """The keys that are let in: the frontends' own, and those of the versions in the catalog."""
 
-    def __init__(self, own: KeyPair) -> None:
+    def __init__(self, own: KeyPair, read_frontends: Callable[[], Sequence[bytes]] = tuple) -> None:
+        """`read_frontends`: reads the public keys that frontends of the cluster have now: while they are changed, two."""
         self.own = own
+        self._read_frontends = read_frontends
         self._uids: Mapping[bytes, str] = {}
+
+    def frontends(self) -> Sequence[bytes]:
+        """Return the public keys that frontends may have, the own one among them."""
+        return tuple(dict.fromkeys((self.own.public, *self._read_frontends())))
 
     def know(self, versions: Iterable[ModelVersion]) -> None:
         """Take the versions of a catalog in place of those of the last."""
@@ -36,10 +42,13 @@ class ChannelKeys:
 
     def is_known(self, key: bytes) -> bool:
         """Return whether a connection with this public key is let in."""
-        return key == self.own.public or key in self._uids
+        return key in self._uids or self._is_frontend(key)
 
     def may_say(self, key: bytes, hello: Hello | PeerHello) -> bool:
         """Return whether the owner of this public key may introduce itself so."""
         if isinstance(hello, PeerHello):
-            return key == self.own.public
+            return self._is_frontend(key)
         return self._uids.get(key) == hello.uid
+
+    def _is_frontend(self, key: bytes) -> bool:
+        return key == self.own.public or key in self.frontends()

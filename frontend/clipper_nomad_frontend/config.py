@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipper_nomad.protocol.environment import Reader, file_url
-from clipper_nomad.protocol.keys import parse_key
+from clipper_nomad.protocol.keys import parse_key, parse_keys
 from clipper_nomad.protocol.mesh_messages import MAX_NAME, RosterEntry, can_be_told
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES
 from clipper_nomad_frontend.access_log import AccessLogMode, parse_mode
@@ -131,6 +131,7 @@ class Settings:
     mirror: Path | None
     token: str | None
     curve_secret: bytes | None
+    curve_server_keys: Path | None
     path_prefix: str
     access_log: AccessLogMode
     http_limits: HttpLimits
@@ -185,6 +186,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         mirror=reader.optional("CLIPPER_MIRROR_PATH", Path, "a path"),
         token=reader.optional("CLIPPER_TOKEN_FILE", _read_token, "a readable file with a token in it"),
         curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
+        curve_server_keys=reader.optional("CLIPPER_CURVE_SERVER_KEYS_FILE", Path, "a path"),
         path_prefix=reader.parsed(
             "CLIPPER_PATH_PREFIX", _parse_prefix, "/clipper", "a path such as /clipper, or / for none"
         ),
@@ -214,6 +216,14 @@ def _read_key(path: str) -> bytes:
         return parse_key(Path(path).read_text())
     except OSError as exc:
         raise ValueError(str(exc)) from exc
+
+
+def read_keys(path: Path | None) -> tuple[bytes, ...]:
+    """Return the public keys in a file that may change; none where there is no file, or it cannot be read just now."""
+    try:
+        return () if path is None else parse_keys(path.read_text())
+    except (OSError, ValueError):
+        return ()
 
 
 def _read_token(path: str) -> str:

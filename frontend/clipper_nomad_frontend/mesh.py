@@ -18,7 +18,7 @@ from clipper_nomad.protocol.wire import Header, Hello, MessageType, Reject, Welc
 from clipper_nomad.state.messages import Presence
 from clipper_nomad.state.records import MICROS, Snapshot
 from clipper_nomad_frontend.catalog import Catalog
-from clipper_nomad_frontend.channel_keys import KeyPair
+from clipper_nomad_frontend.channel_keys import ChannelKeys
 from clipper_nomad_frontend.dispatch import VersionDispatch
 from clipper_nomad_frontend.endpoints import Query
 from clipper_nomad_frontend.peer_links import Context, PeerLink
@@ -59,7 +59,7 @@ class Mesh:
         toolkit: str,
         epoch: int,
         seeds: Iterable[str] = (),
-        keys: KeyPair | None = None,
+        keys: ChannelKeys | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """`keys`: of the cluster's frontends, for an encrypted channel. `clock` must be that of `serving`."""

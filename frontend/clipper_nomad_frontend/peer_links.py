@@ -29,7 +29,7 @@ from clipper_nomad.protocol.wire import (
     encode_introduction,
     header_of,
 )
-from clipper_nomad_frontend.channel_keys import KeyPair
+from clipper_nomad_frontend.channel_keys import ChannelKeys
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class PeerLink:
     """The link to one peer, through as many connections as it takes. `frontend` is "" until the peer said who it is."""
 
     def __init__(
-        self, context: Context, address: str, hello: PeerHello, listener: LinkListener, keys: KeyPair | None = None
+        self, context: Context, address: str, hello: PeerHello, listener: LinkListener, keys: ChannelKeys | None = None
     ) -> None:
         """`keys`: of the cluster's frontends, for an encrypted channel."""
         self.address = address
@@ -107,6 +107,7 @@ class PeerLink:
         self._loop = asyncio.get_running_loop()
         self._due = float("-inf")
         self._pause_s = FIRST_PAUSE_S
+        self._dials = 0
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._again: asyncio.Handle | None = None
@@ -160,10 +161,12 @@ class PeerLink:
         socket = self._socket = self._context.socket(zmq.DEALER)
         for option, value in _OPTIONS.items():
             socket.setsockopt(option, value)
-        if self._keys is not None:  # all frontends have one pair
-            socket.set(zmq.CURVE_SERVERKEY, self._keys.public)
-            socket.set(zmq.CURVE_PUBLICKEY, self._keys.public)
-            socket.set(zmq.CURVE_SECRETKEY, self._keys.secret)
+        if self._keys is not None:  # all frontends have one pair, but while it is changed
+            known = self._keys.frontends()
+            socket.set(zmq.CURVE_SERVERKEY, known[self._dials % len(known)])
+            socket.set(zmq.CURVE_PUBLICKEY, self._keys.own.public)
+            socket.set(zmq.CURVE_SECRETKEY, self._keys.own.secret)
+        self._dials += 1
         monitor = self._monitor = socket.get_monitor_socket(_ENDED | _STANDS, addr=f"inproc://peer-monitor-{next(_numbers)}")
         self._loop.add_reader(monitor.fileno(), self._on_monitor)
         self._loop.add_reader(socket.fileno(), self._drain)

@@ -26,6 +26,7 @@ def frontend_report(
     is_draining: bool,
     peers: Sequence[Mapping[str, object]],
     legacy: LegacyRouter | None = None,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """Return identity, catalog, peers, replicas, versions and apps of this frontend."""
     served = catalog.served
@@ -42,6 +43,7 @@ def frontend_report(
         "http": http,
         "internal": settings.advertised_internal or (str(settings.internal) if settings.internal else None),
         "rpc": serving.router.address if serving.router else settings.rpc,
+        "curve_key": key,
         "legacy_rpc": legacy.address if legacy is not None else None,
         "peers": list(peers),
         "replicas": [row for dispatch in dispatches for row in _replicas(dispatch)]

@@ -29,7 +29,7 @@ from clipper_nomad_frontend.api import fallback_protocol, internal_app, public_a
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.channel_keys import ChannelKeys
 from clipper_nomad_frontend.clipper_metrics import Rates, clipper_document, prediction_counts
-from clipper_nomad_frontend.config import Address, Settings
+from clipper_nomad_frontend.config import Address, Settings, read_keys
 from clipper_nomad_frontend.frontend_facts import FrontendFacts
 from clipper_nomad_frontend.gatekeeper import key_pair
 from clipper_nomad_frontend.http_predict import HttpServerState, PredictConnection
@@ -70,7 +70,9 @@ class Server:
             path_prefix=settings.path_prefix,
             cache_bytes=settings.cache_bytes,
         )
-        self._keys = None if settings.curve_secret is None else ChannelKeys(key_pair(settings.curve_secret))
+        self._keys: ChannelKeys | None = None
+        if settings.curve_secret is not None:
+            self._keys = ChannelKeys(key_pair(settings.curve_secret), lambda: read_keys(settings.curve_server_keys))
         self._catalog = Catalog(settings.mirror, self._apply, self._serving.process_counters)
         self._mesh = Mesh(
             self._serving,
@@ -79,7 +81,7 @@ class Server:
             toolkit=toolkit,
             epoch=epoch,
             seeds=settings.peers,
-            keys=self._keys.own if self._keys is not None else None,
+            keys=self._keys,
         )
         self._router = self._serving.router = Router(settings.rpc, self._mesh, epoch, self._keys)
         self._rates = Rates()
@@ -123,6 +125,7 @@ class Server:
             is_draining=self._is_draining,
             peers=self._mesh.report(),
             legacy=self._legacy,
+            key=self._keys.own.public.decode() if self._keys is not None else None,
         )
 
     async def serve(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clipper_nomad.protocol.datatypes import InputType, input_type
 from clipper_nomad.protocol.environment import Reader, file_url
-from clipper_nomad.protocol.keys import parse_key
+from clipper_nomad.protocol.keys import parse_key, parse_keys
 from clipper_nomad_runtime.mesh import Mode
 
 MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its closing zero
@@ -65,7 +65,7 @@ class Settings:
     frontends: tuple[str, ...]
     rpc_mode: Mode
     rpc_version: int
-    curve_server: bytes | None
+    curve_server: bytes | Path | None
     curve_secret: bytes | None = field(repr=False)
     metrics: MetricsAddress | None
     hang_after_s: float
@@ -77,6 +77,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings in `environment`. Raises: SettingsError: it lists everything that is wrong."""
     reader = Reader(environment)
     default_frontend = _default_frontend(reader)
+    server_key = reader.optional("CLIPPER_CURVE_SERVER_KEY", parse_key, "a CURVE key, 40 characters of Z85")
+    server_keys = reader.optional("CLIPPER_CURVE_SERVER_KEYS_FILE", _server_keys, "a readable file with CURVE keys in it")
+    if server_key is not None and server_keys is not None:
+        reader.refuse("CLIPPER_CURVE_SERVER_KEY and CLIPPER_CURVE_SERVER_KEYS_FILE are both set; expected one of them")
     settings = Settings(
         model=reader.text("CLIPPER_MODEL_NAME"),
         version=reader.text("CLIPPER_MODEL_VERSION"),
@@ -107,7 +111,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "CLIPPER_RPC_MODE", lambda word: Mode(word.strip().lower()), Mode.AUTO, "one of direct, proxy, auto"
         ),
         rpc_version=reader.integer("CLIPPER_RPC_VERSION", OUR_RPC_VERSION, least=CLIPPER_RPC_VERSION, most=OUR_RPC_VERSION),
-        curve_server=reader.optional("CLIPPER_CURVE_SERVER_KEY", parse_key, "a CURVE key, 40 characters of Z85"),
+        curve_server=server_key if server_keys is None else server_keys,
         curve_secret=reader.optional("CLIPPER_CURVE_SECRET_FILE", _read_key, "a readable file with a CURVE key in it"),
         metrics=reader.optional(
             "CLIPPER_METRICS_ADDRESS",
@@ -119,7 +123,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ready_file=reader.optional("CLIPPER_READY_FILE", Path, "a file"),
     )
     if (settings.curve_server is None) != (settings.curve_secret is None):
-        reader.refuse("one of CLIPPER_CURVE_SERVER_KEY and CLIPPER_CURVE_SECRET_FILE is set; expected both, or none")
+        reader.refuse(
+            "one of CLIPPER_CURVE_SERVER_KEY (or CLIPPER_CURVE_SERVER_KEYS_FILE) and CLIPPER_CURVE_SECRET_FILE is set;"
+            " expected both, or none"
+        )
     if settings.rpc_version == CLIPPER_RPC_VERSION and settings.curve_server is not None:
         reader.refuse("CLIPPER_RPC_VERSION is 3 and there are CURVE keys; a frontend of RPC version 3 knows no encryption")
     reader.check()
@@ -165,6 +172,15 @@ def _read_key(path: str) -> bytes:
         return parse_key(Path(path).read_text())
     except OSError as exc:
         raise ValueError(str(exc)) from exc
+
+
+def _server_keys(path: str) -> Path:
+    """Return the path of a file with keys. Raises: ValueError: it cannot be read, or holds none."""
+    try:
+        parse_keys(Path(path).read_text())
+    except OSError as exc:
+        raise ValueError(str(exc)) from exc
+    return Path(path)
 
 
 def _metrics_address(text: str) -> MetricsAddress:

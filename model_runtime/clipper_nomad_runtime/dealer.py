@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import zmq
 
+from clipper_nomad.protocol.keys import parse_keys
 from clipper_nomad.protocol.links import HEARTBEAT_IVL_MS, HEARTBEAT_TIMEOUT_MS, HEARTBEAT_TTL_MS
 from clipper_nomad.protocol.wire import MAX_FRAME_BYTES, WireError
 
@@ -51,16 +52,30 @@ _numbers = itertools.count()
 
 
 class Keys(NamedTuple):
-    """For an encrypted channel, 40 characters of Z85 each: the frontends' public key, and this version's secret one."""
+    """For an encrypted channel, 40 characters of Z85 each: the frontends' public key, and this version's secret one.
 
-    server: bytes
+    `server` may be a file with several, read at each dial: while the frontends' key is changed some have the new one
+    already, and which one a dial will meet is not known before."""
+
+    server: bytes | Path
     secret: bytes
+
+    def server_at(self, turn: int) -> bytes:
+        """Return the key to dial with; `turn` counts the dials. Raises: ValueError, OSError: there is none now."""
+        if isinstance(self.server, bytes):
+            return self.server
+        known = parse_keys(self.server.read_text())
+        return known[turn % len(known)]
 
 
 class Dialled(Protocol):
     """What a connection is of: a link, which knows where to dial."""
 
     address: str
+
+    @property
+    def turn(self) -> int:
+        """Which of the frontends' keys to try, if there are several: another one after a dial that failed."""
 
 
 AnyLink = TypeVar("AnyLink", bound=Dialled)
@@ -83,10 +98,6 @@ class Connection(Generic[AnyLink]):
         self.socket = context.socket(zmq.DEALER)
         for option, value in (*_OPTIONS.items(), *options.items()):
             self.socket.setsockopt(option, value)
-        if keys is not None:
-            self.socket.set(zmq.CURVE_SERVERKEY, keys.server)
-            self.socket.set(zmq.CURVE_SECRETKEY, keys.secret)
-            self.socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
         # Not pyzmq's default name: that has the descriptor's number, which the next socket may get while this one ends.
         self._monitor = self.socket.get_monitor_socket(_ENDED, addr=f"inproc://monitor-{next(_numbers)}")
         self.alarm = int(self._monitor.getsockopt(zmq.FD))  # readable when the monitor has news
@@ -94,8 +105,12 @@ class Connection(Generic[AnyLink]):
         self.has_sent = False  # then it stands
         self.read_alarm()  # libzmq signals only a reader that has found nothing: else a refused dial would go unheard
         try:
+            if keys is not None:
+                self.socket.set(zmq.CURVE_SERVERKEY, keys.server_at(link.turn))
+                self.socket.set(zmq.CURVE_SECRETKEY, keys.secret)
+                self.socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(keys.secret))
             self.socket.connect(_address_now(link.address))
-        except zmq.ZMQError:  # an address of a roster may be none, and a file may hold none
+        except (zmq.ZMQError, ValueError, OSError):  # an address of a roster may be none, and a file may hold none
             self.is_lost = True
 
     def send(self, frames: list[bytes]) -> bool:

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
 class LegacyLink:
     """What is known of one frontend, and the requests of it that wait here."""
 
+    turn = 0  # version 3 has no keys
+
     def __init__(self, address: str, *, introduction: list[bytes], jitter: Callable[[], float]) -> None:
         """`jitter` returns numbers from 0 to 1, so that replicas do not dial in step."""
         self.address = address

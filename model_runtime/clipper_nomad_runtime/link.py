@@ -111,6 +111,12 @@ class Link:
         self._pause = FIRST_PAUSE_S
         self._epoch = 0
         self._session = 0
+        self._first_turn = int(jitter() * 256)  # by chance: a search dials each connection once
+
+    @property
+    def turn(self) -> int:
+        """Which of the frontends' keys the next dial tries: another one after each that failed."""
+        return self._first_turn + self.failed_dials
 
     @property
     def is_finished(self) -> bool:

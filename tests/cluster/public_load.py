@@ -19,7 +19,7 @@ LONGEST_CHANGE_S = 300.0
 
 
 @contextmanager
-def raw_queries(cluster: Cluster, *, least: int = 0) -> Iterator[SteadyLoad]:
+def raw_queries(cluster: Cluster, *, least: int = 0, longest_s: float = LONGEST_CHANGE_S) -> Iterator[SteadyLoad]:
     """Run the load: `least` queries in all, BEFORE of them before the block begins, AFTER of them after it has ended.
 
     The caller judges its tally. What a busy machine sends late is counted, and its latency is from when it was due.
@@ -31,13 +31,13 @@ def raw_queries(cluster: Cluster, *, least: int = 0) -> Iterator[SteadyLoad]:
     load = SteadyLoad(
         [Address(place.hostname, place.port)], app=APP, prefix=prefix, is_proxied=True, connections=64, timeout_s=30.0
     )
-    with load.running(rate_per_s=RATE_PER_S, seconds=LONGEST_CHANGE_S) as result:
+    with load.running(rate_per_s=RATE_PER_S, seconds=longest_s) as result:
 
         def await_answered(count: int) -> None:
-            wait_until(lambda: load.answered >= count or result.done(), f"{count} answers", within_s=LONGEST_CHANGE_S)
+            wait_until(lambda: load.answered >= count or result.done(), f"{count} answers", within_s=longest_s)
             if result.done():
                 result.result()  # its failure, if it has one
-                raise AssertionError(f"the load ended after {LONGEST_CHANGE_S} s, before the change was done")
+                raise AssertionError(f"the load ended after {longest_s} s, before the change was done")
 
         try:
             await_answered(BEFORE)

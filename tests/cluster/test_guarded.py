@@ -158,6 +158,7 @@ def test_the_documented_rights_and_the_job_s_own_login_are_enough_for_every_verb
     assert status["versions"][0]["replicas_ready"] == 2
     assert up.types("predict", "sums", "[1, 2]").stdout == "3.0\n"
     assert "replica is ready" in up.types("logs", "sums", "--lines", "50").stdout
+    assert up.types("keys", "rotate", "--json").document["frontends"] == 1
     assert up.types("plan", "--json").document["changes"] is False
     assert set(up.types("up", "--json").document["parts"].values()) == {"unchanged"}
 

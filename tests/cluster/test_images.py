@@ -16,7 +16,7 @@ from clipper_nomad.images.image_set import ImageSet, this_python
 from clipper_nomad.images.parts import Part
 from clipper_nomad.images.recipes import USER
 from clipper_nomad.images.references import parse
-from tests.cluster.parts import BASE, BUILD_NETWORK
+from tests.cluster.parts import BASE, BUILD_NETWORK, forget_here
 from tests.cluster.registry import Registry
 from tests.process.bundles import pack
 
@@ -142,6 +142,27 @@ def test_without_a_registry_a_model_s_tag_holds_its_image_s_id(daemon: docker.Do
     assert first.tag.startswith("1-")
     assert first.tag != second.tag  # a tag that moved would change the first
     assert daemon.images.get(str(first)).id != daemon.images.get(str(second)).id
+
+
+def test_without_a_registry_a_part_s_tag_holds_its_image_s_id_and_no_later_build_takes_it_away(
+    daemon: docker.DockerClient,
+) -> None:
+    made, moving = ImageSet(base=BASE, network=BUILD_NETWORK), parse("clipper-nomad-test-moving:1")
+    built = made.build_parts([Part.RUNTIME])[Part.RUNTIME]
+    held = daemon.images.get(str(made.find(Part.RUNTIME)))
+    images = DockerImages(daemon)
+    try:
+        daemon.api.tag(held.id, moving.repository, tag=moving.tag)
+        first = images.fixed(moving)
+        daemon.api.tag(BASE, moving.repository, tag=moving.tag, force=True)
+        second = images.fixed(moving)
+
+        assert str(made.find(Part.RUNTIME)) == f"{built}-{str(held.id).removeprefix('sha256:')[:12]}"
+        assert daemon.images.get(str(first)).id == held.id
+        assert daemon.images.get(str(second)).id == daemon.images.get(BASE).id
+        assert images.fixed(parse("clipper-nomad-test-moving:never")) is None
+    finally:
+        forget_here(daemon, moving.repository)
 
 
 def test_an_image_that_a_registry_does_not_have_is_said_to_be_missing_there(

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(150)]
 REDIS, FRONTEND = CASES["redis/host-volume"], CASES["query-frontend/default"]
 MODEL, ADMIN = CASES["model/default"], CASES["admin/default"]
 PASSWORD, TOKEN, FRONTEND_KEY, MODEL_KEY = "pass-word_1", "token-2", "key-3", "key-4"
+KEYS = {"curve_server_keys": "public-5 public-6"}
 LISTENER = """
 import os, socket
 listener = socket.create_server((os.environ["NOMAD_IP_{port}"], int(os.environ["NOMAD_PORT_{port}"])))
@@ -74,9 +75,9 @@ def cluster(rig: Rig) -> Iterator[Cluster]:
     assert isinstance(ADMIN, AdminJob)
     try:
         cluster.run(REDIS, port="db", items={"store_password": PASSWORD})
-        frontend_items = {"store_password": PASSWORD, "admin_token": TOKEN, "curve_secret": FRONTEND_KEY}
+        frontend_items = {"store_password": PASSWORD, "admin_token": TOKEN, "curve_secret": FRONTEND_KEY, **KEYS}
         cluster.run(FRONTEND, port="rpc", items=frontend_items)
-        cluster.run(MODEL, port="metrics", items={"curve_secret": MODEL_KEY})
+        cluster.run(MODEL, port="metrics", items={"curve_secret": MODEL_KEY, **KEYS})
         cluster.run(ADMIN, port="http", items={"admin_token": TOKEN})  # the password is missing
         yield cluster
     finally:
@@ -109,6 +110,7 @@ def test_a_replica_is_told_where_all_frontends_are_and_gets_its_own_key(cluster:
     assert all(re.fullmatch(r"tcp://127\.0\.0\.1:\d+", address) for address in addresses)
     assert len(set(addresses)) == 2
     assert cluster.files(MODEL, "secrets/curve-secret") == [MODEL_KEY]
+    assert cluster.files(MODEL, "local/curve-server-keys") == [KEYS["curve_server_keys"]]
     assert cluster.files(FRONTEND, "secrets/curve-secret") == [FRONTEND_KEY] * 2
 
 

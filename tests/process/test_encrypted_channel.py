@@ -171,3 +171,44 @@ def test_a_frontend_without_a_proper_key_says_so_and_does_not_start_in_clear(tmp
     frontend = Frontend(an_app("m", model="m"), a_version("m"), CURVE_SECRET_FILE=file)
     with pytest.raises(AssertionError, match="CLIPPER_CURVE_SECRET_FILE"), frontend:
         pass
+
+
+def test_frontends_with_the_old_and_the_new_key_are_peers_and_a_replica_that_knows_both_serves_both(tmp_path: Path) -> None:
+    old, new, key = a_pair(tmp_path, "old"), a_pair(tmp_path, "new"), a_pair(tmp_path, "m")
+    known = tmp_path / "server-keys"
+    known.write_text(f"{old.public} {new.public}")
+    with (
+        Frontend(*records(("m", key.public)), CURVE_SECRET_FILE=old.file, CURVE_SERVER_KEYS_FILE=known) as first,
+        Frontend(
+            *records(("m", key.public)),
+            CURVE_SECRET_FILE=new.file,
+            FRONTEND_ID="f2",
+            PEER_ADDRESSES=first.rpc,
+            CURVE_SERVER_KEYS_FILE=known,
+        ) as second,
+        a_replica(
+            tmp_path, [first], old, key, CURVE_SERVER_KEY="", CURVE_SERVER_KEYS_FILE=known
+        ),  # it hears of the second from the first
+    ):
+        wait_until(lambda: ready_count(first) == ready_count(second) == 1, "both frontends have the replica")
+        wait_until(lambda: all(row["linked"] and row["links_here"] for row in first.report()["peers"]), "peers are linked")
+
+        assert [each.report()["curve_key"] for each in (first, second)] == [old.public, new.public]
+        assert [each.predict("m", [1.0, 2.0]).json["output"] for each in (first, second)] == [3.0, 3.0]
+
+
+def test_a_frontend_s_key_that_was_taken_away_is_no_peer_s_any_more(tmp_path: Path) -> None:
+    old, new, key = a_pair(tmp_path, "old"), a_pair(tmp_path, "new"), a_pair(tmp_path, "m")
+    known = tmp_path / "server-keys"
+    known.write_text(new.public)
+    with (
+        Frontend(*records(("m", key.public)), CURVE_SECRET_FILE=new.file, CURVE_SERVER_KEYS_FILE=known) as frontend,
+        Frontend(
+            *records(("m", key.public)), CURVE_SECRET_FILE=old.file, FRONTEND_ID="f2", PEER_ADDRESSES=frontend.rpc
+        ) as stranger,
+        a_replica(tmp_path, [frontend], new, key),
+    ):
+        wait_until(lambda: ready_count(frontend) == 1, "the replica is there")
+
+        assert not any(row["linked"] or row["links_here"] for row in frontend.report()["peers"])
+        assert ready_count(stranger) == 0

@@ -32,7 +32,6 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOOLKIT = "0.1.0"
 DEFAULT, OTHER = ClusterNames(), ClusterNames("b")
 HOSTILE_TEXT = 'a "quote", ${NOMAD_ADDR_http} and \\n'
-SERVER_KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
 
 def image(name: str) -> Image:
@@ -136,7 +135,7 @@ CASES: dict[str, JobSpec] = {
         has_curve=False,
         store=ExternalStore(host="10.0.0.5", has_password=False),
     ),
-    "model/default": replace(PLAIN_MODEL, curve_server_key=SERVER_KEY),
+    "model/default": replace(PLAIN_MODEL, has_curve=True),
     "model/through-fabio": replace(
         PLAIN_MODEL, entry=EntryByAddress(host="fabio.service.consul"), rpc_mode="proxy", replicas=3, max_replicas=8
     ),
@@ -181,7 +180,6 @@ CASES: dict[str, JobSpec] = {
         input_type="doubles",
         program=image("diabetes"),
         replicas=2,
-        server_key=SERVER_KEY,
         options=JobOptions(
             cores=2,
             memory_mb=1024,

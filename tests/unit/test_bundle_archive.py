@@ -149,6 +149,7 @@ def test_an_image_is_no_bundle(image: str) -> None:
     ("runtime", "python"),
     [
         ("clipper-nomad-runtime:0.1.0-py3.11", "3.11"),
+        ("clipper-nomad-runtime:0.1.0-py3.11-7269dcddec4d", "3.11"),
         ("r:5000/x:py3.13@sha256:ab", "3.13"),
         ("my-py3.11-image:1", None),
         ("python:3.11-slim", None),

@@ -39,7 +39,7 @@ def test_the_verbs_are_listed_in_the_order_in_which_a_newcomer_needs_them() -> N
     listed = [line.split()[0] for line in said.partition("Commands:")[2].splitlines() if line.strip()]
     assert listed == VERB_NAMES
     for_all = ["demo", "up", "status", "deploy", "predict", "scale", "bench", "logs", "down"]
-    assert [*for_all, "dev", "terraform", "doctor", "plan", "images", "render", "policy", "version"] == VERB_NAMES
+    assert [*for_all, "dev", "terraform", "doctor", "plan", "images", "render", "policy", "keys", "version"] == VERB_NAMES
 
 
 def test_no_line_of_the_list_of_verbs_is_cut_off() -> None:

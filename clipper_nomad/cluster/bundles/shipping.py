@@ -5,6 +5,7 @@ All that can be known here is looked at before anything is sent: the bundle itse
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -152,5 +153,5 @@ def _check_size(size: int, taken: TakenBundles) -> None:
 
 
 def _for_python(runtime: str, python: str, wanted: str) -> str:
-    """Return the name of the same image for another Python, without a digest, which is another one's."""
-    return runtime.partition("@")[0].replace(f"py{python}", f"py{wanted}")
+    """Return the name of the same image for another Python, without a digest or an id, which are another one's."""
+    return re.sub(rf"py{re.escape(python)}(-[0-9a-f]{{12}})?(@.*)?\Z", f"py{wanted}", runtime)

@@ -55,6 +55,7 @@ class Blueprint:
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
     encrypted: bool = True
+    key_round: int = 0
     legacy_rpc: bool = False
     legacy_port: int = DEFAULT_LEGACY_PORT
     bundles: BundleKeeping = field(default_factory=BundleKeeping)
@@ -92,6 +93,7 @@ class Blueprint:
                 tcp_port=self.tcp_port,
                 has_curve=self.encrypted,
                 cache_bytes=self.cache_bytes or 0,
+                key_round=self.key_round,
                 has_legacy_rpc=self.legacy_rpc,
                 legacy_port=self.legacy_port,
             ),
@@ -126,10 +128,9 @@ class Blueprint:
         input_type: str,
         program: Image | StoredBundle,
         replicas: int,
-        server_key: str,
         options: JobOptions | None = None,
     ) -> ModelJob:
-        """Return the job of a model version. `server_key`: the frontends' public key. Raises: InvalidSpec, InvalidName."""
+        """Return the job of a model version. Raises: InvalidSpec, InvalidName."""
         options = options or JobOptions()
         return ModelJob(
             **self._shared(options, self.resources),
@@ -142,15 +143,13 @@ class Blueprint:
             entry=self.entry,
             rpc_mode=self.rpc_mode,
             is_legacy=options.is_legacy,
-            curve_server_key=server_key if self.encrypted and not options.is_legacy else None,
+            has_curve=self.encrypted and not options.is_legacy,
         )
 
     def check_model(self, name: str, version: str, options: JobOptions) -> None:
         """Refuse options that a model's job cannot have. Raises: InvalidSpec, InvalidName."""
         anything = Image(reference="any")
-        self.model(
-            name, version, uid="", input_type="doubles", program=anything, replicas=0, server_key="x" * 40, options=options
-        )
+        self.model(name, version, uid="", input_type="doubles", program=anything, replicas=0, options=options)
 
     def _part(self, part: str) -> dict[str, Any]:
         options = self.options.get(part, JobOptions())

@@ -32,7 +32,7 @@ from clipper_nomad.cluster.jobs.specs import (
     RedisJob,
 )
 from clipper_nomad.cluster.jobs.task_files import LOCAL, SECRETS, TaskFile
-from clipper_nomad.cluster.names import Kind, rpc_tag
+from clipper_nomad.cluster.names import META_KEY_ROUND, Kind, rpc_tag
 from clipper_nomad.resources import jobspecs_folder
 
 MIRROR = "/alloc/data/catalog.json"  # the part of the allocation that ephemeral_disk keeps and moves
@@ -127,6 +127,8 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
         comment = "The key that all frontends of the cluster share: a replica cannot know which one it will meet."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))
         env["CLIPPER_CURVE_SECRET_FILE"] = files[-1].path
+        files.append(task_files.server_keys(spec.job_id))
+        env["CLIPPER_CURVE_SERVER_KEYS_FILE"] = files[-1].path
     ports = ["http", "rpc", "internal"]
     if spec.has_legacy_rpc:
         ports.append("legacy")
@@ -135,7 +137,7 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
     rpc_routes = [] if spec.tcp_port is None else [rpc_tag(spec.tcp_port)]
     legacy_routes = [] if spec.tcp_port is None else [rpc_tag(spec.legacy_port)]
     return "query-frontend.nomad.hcl.j2", {
-        "meta": _part_meta(spec, Kind.FRONTEND),
+        "meta": _part_meta(spec, Kind.FRONTEND) | _named({META_KEY_ROUND: str(spec.key_round)} if spec.key_round else {}),
         "description": f"Query frontends of the cluster {spec.cluster.cluster}: they take queries and batch them to models.",
         **_program(spec, spec.image, ports=ports, files=files, env=env),
         **_volumes(spec.volumes),
@@ -209,10 +211,12 @@ def _model_program(spec: ModelJob) -> ModelProgram:
         case EntryByService():
             files.append(task_files.rpc_addresses(spec.entry, cluster=spec.cluster))
             env["CLIPPER_RPC_ADDRESSES_FILE"] = files[-1].path
-    if spec.curve_server_key is not None:
+    if spec.has_curve:
         comment = "This version's own key: the frontends know its public half, and give it this version's queries only."
         files.append(task_files.secret(task_files.CURVE_SECRET, job=spec.job_id, comment=comment))
-        env |= {"CLIPPER_CURVE_SECRET_FILE": files[-1].path, "CLIPPER_CURVE_SERVER_KEY": spec.curve_server_key}
+        env["CLIPPER_CURVE_SECRET_FILE"] = files[-1].path
+        files.append(task_files.server_keys(spec.job_id))
+        env["CLIPPER_CURVE_SERVER_KEYS_FILE"] = files[-1].path
     image, volumes = spec.program, spec.volumes
     if isinstance(image, StoredBundle):
         comment = "What opens this version's bundle and nothing else of admin's."

@@ -40,7 +40,8 @@ FRONTEND_ENV = frozenset(
         "CLIPPER_CLUSTER", "CLIPPER_FRONTEND_ID", "CLIPPER_HTTP_ADDRESS", "CLIPPER_RPC_ADDRESS",
         "CLIPPER_ADVERTISED_RPC_ADDRESS", "CLIPPER_INTERNAL_ADDRESS", "CLIPPER_ADVERTISED_INTERNAL_ADDRESS",
         "CLIPPER_STORE_URL_FILE", "CLIPPER_STORE_URL", "CLIPPER_MIRROR_PATH", "CLIPPER_TOKEN_FILE", "CLIPPER_PATH_PREFIX",
-        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_LEGACY_RPC_ADDRESS", "CLIPPER_CACHE_BYTES",
+        "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE", "CLIPPER_CURVE_SERVER_KEYS_FILE",
+        "CLIPPER_LEGACY_RPC_ADDRESS", "CLIPPER_CACHE_BYTES",
     }
 )  # fmt: skip
 MODEL_ENV = frozenset(
@@ -48,7 +49,7 @@ MODEL_ENV = frozenset(
         "CLIPPER_MODEL_NAME", "CLIPPER_MODEL_VERSION", "CLIPPER_MODEL_UID", "CLIPPER_INPUT_TYPE", "CLIPPER_IP",
         "CLIPPER_PORT", "CLIPPER_RPC_ADDRESSES", "CLIPPER_RPC_ADDRESSES_FILE", "CLIPPER_RPC_MODE", "CLIPPER_REPLICA_ID",
         "CLIPPER_METRICS_ADDRESS", "CLIPPER_READY_FILE", "CLIPPER_DRAIN_S", "CLIPPER_CURVE_SECRET_FILE",
-        "CLIPPER_CURVE_SERVER_KEY", "CLIPPER_MODEL_PATH", "CLIPPER_MODEL_DIGEST",
+        "CLIPPER_CURVE_SERVER_KEY", "CLIPPER_CURVE_SERVER_KEYS_FILE", "CLIPPER_MODEL_PATH", "CLIPPER_MODEL_DIGEST",
         "CLIPPER_BUNDLE_ADDRESS_FILE", "CLIPPER_BUNDLE_TOKEN_FILE", "CLIPPER_BUNDLE_CACHE",
     }
 )  # fmt: skip
@@ -58,7 +59,6 @@ DOCKER_OPTIONS = frozenset({"image", "auth", "ports", "network_mode", "command",
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _CONSUL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _UID = re.compile(r"[A-Za-z0-9_-]{0,128}")
-_Z85_KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _LINK = re.compile(r"https?://[^\s\"<>]+")
 
 
@@ -234,8 +234,8 @@ class FrontendJob(JobSpec):
     """The query frontends. `tcp_port`: Fabio's TCP listener for the model channel; None: no Fabio, no routes.
 
     `drain_s`: how long one goes on answering after SIGTERM. `has_curve`: the model channel is encrypted.
-    `has_legacy_rpc`: containers of Clipper's RPC version 3 are served too, through Fabio's listener `legacy_port`.
-    `cache_bytes`: of each one's prediction cache; 0: none.
+    `key_round`: how often the key of the frontends was changed. `has_legacy_rpc`: containers of Clipper's RPC version 3 are
+    served too, through Fabio's listener `legacy_port`. `cache_bytes`: of each one's prediction cache; 0: none.
     """
 
     image: Image
@@ -243,6 +243,7 @@ class FrontendJob(JobSpec):
     tcp_port: int | None = DEFAULT_TCP_PORT
     store: Store = field(default_factory=StoreOfCluster)
     has_curve: bool = True
+    key_round: int = 0
     has_legacy_rpc: bool = False
     legacy_port: int = DEFAULT_LEGACY_PORT
     mirror_mb: int = 300
@@ -277,8 +278,8 @@ class FrontendJob(JobSpec):
 class ModelJob(JobSpec):
     """One model version. `entry`: where replicas meet their first frontends. Raises: InvalidName, InvalidSpec.
 
-    `curve_server_key`: the frontends' public key (Z85), None: the model channel is in clear. `is_legacy`: the image is
-    Clipper's own, its containers speak RPC version 3, and `entry` is where that is served.
+    `has_curve`: the model channel is encrypted. `is_legacy`: the image is Clipper's own, its containers speak RPC version 3,
+    and `entry` is where that is served.
     """
 
     model: str
@@ -290,7 +291,7 @@ class ModelJob(JobSpec):
     max_replicas: int = MAX_COUNT
     entry: Entry = field(default_factory=EntryByService)
     rpc_mode: str = "auto"
-    curve_server_key: str | None = None
+    has_curve: bool = False
     is_legacy: bool = False
     drain_s: int = 30
 
@@ -307,12 +308,10 @@ class ModelJob(JobSpec):
             checker.integer("replicas", self.replicas, least=0, most=self.max_replicas)
         if self.rpc_mode not in RPC_MODES:
             checker.refuse("rpc_mode", f"{self.rpc_mode!r}; expected one of {', '.join(RPC_MODES)}")
-        if self.curve_server_key is not None:
-            checker.matching("curve_server_key", self.curve_server_key, _Z85_KEY, "a public key: 40 characters of Z85")
         if self.is_legacy and not isinstance(self.program, Image):
             checker.refuse("rpc_version", "3; a bundle is run by our runtime, which speaks version 4 here")
-        if self.is_legacy and self.curve_server_key is not None:
-            checker.refuse("curve_server_key", "it is given; RPC version 3 knows no encryption")
+        if self.is_legacy and self.has_curve:
+            checker.refuse("has_curve", "True; RPC version 3 knows no encryption")
         checker.integer("drain_s", self.drain_s, least=1, most=600)
         checker.check()
 

@@ -20,6 +20,9 @@ SECRETS, LOCAL = "/secrets", "/local"  # where docker tasks have Nomad's secrets
 ADMIN_TOKEN = "admin_token"  # noqa: S105  # the item's name
 STORE_PASSWORD = "store_password"  # noqa: S105  # the same
 CURVE_SECRET = "curve_secret"  # noqa: S105  # the same
+CURVE_KEYS = "curve_server_keys"
+SERVER_KEYS = "local/curve-server-keys"  # the file with them
+CURVE_NEXT = "curve_next"  # while the frontends' key is changed; no task reads it
 REGISTRY_PASSWORD = "registry_password"  # noqa: S105  # the same
 BUNDLE_TOKEN = "bundle_token"  # noqa: S105  # the same
 CONSUL_TOKEN = "consul_token"  # noqa: S105  # the same
@@ -108,6 +111,17 @@ def secret(item: str, *, job: str, comment: str) -> TaskFile:
     """Return the file that holds one item of the job's Variable and nothing else."""
     return TaskFile(
         destination=f"secrets/{item.replace('_', '-')}", data=_with_variable(job, _item(item)), comment=Comment(comment)
+    )
+
+
+def server_keys(job: str) -> TaskFile:
+    """Return the file with the public keys that frontends have, separated by spaces: two while they are changed."""
+    comment = "The frontends' public key, or two while it is changed (clipper-nomad keys rotate). Read at each dial."
+    return TaskFile(
+        destination=SERVER_KEYS,
+        data=_with_variable(job, _item(CURVE_KEYS)),
+        comment=Comment(comment),
+        is_live=True,
     )
 
 

@@ -135,6 +135,7 @@ job "clipper-default-cluster-query-frontend" {
         CLIPPER_MIRROR_PATH                 = "/alloc/data/catalog.json"
         CLIPPER_DRAIN_S                     = "15"
         CLIPPER_CURVE_SECRET_FILE           = "/secrets/curve-secret"
+        CLIPPER_CURVE_SERVER_KEYS_FILE      = "/local/curve-server-keys"
       }
 
       # The store moves: its address is Consul's, read again by the process whenever it connects.
@@ -168,6 +169,21 @@ job "clipper-default-cluster-query-frontend" {
         perms                = "0444"
         change_mode          = "noop"
         error_on_missing_key = true
+      }
+
+      # The frontends' public key, or two while it is changed (clipper-nomad keys rotate). Read at each dial.
+      template {
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-default-cluster-query-frontend\" }}{{ .curve_server_keys }}{{ end }}"
+        destination          = "local/curve-server-keys"
+        perms                = "0444"
+        change_mode          = "noop"
+        error_on_missing_key = true
+
+        # Nomad's own wait of 5 s is as long as an outage; with this one a change arrived after 0.23 s.
+        wait {
+          min = "200ms"
+          max = "2s"
+        }
       }
 
       resources {

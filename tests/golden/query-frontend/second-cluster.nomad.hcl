@@ -155,6 +155,7 @@ job "clipper-b-query-frontend" {
         CLIPPER_DRAIN_S                     = "15"
         CLIPPER_CACHE_BYTES                 = "33554432"
         CLIPPER_CURVE_SECRET_FILE           = "/secrets/curve-secret"
+        CLIPPER_CURVE_SERVER_KEYS_FILE      = "/local/curve-server-keys"
         CLIPPER_ACCESS_LOG                  = "sample:100"
       }
 
@@ -189,6 +190,21 @@ job "clipper-b-query-frontend" {
         perms                = "0444"
         change_mode          = "noop"
         error_on_missing_key = true
+      }
+
+      # The frontends' public key, or two while it is changed (clipper-nomad keys rotate). Read at each dial.
+      template {
+        data                 = "{{ with nomadVar \"nomad/jobs/clipper-b-query-frontend\" }}{{ .curve_server_keys }}{{ end }}"
+        destination          = "local/curve-server-keys"
+        perms                = "0444"
+        change_mode          = "noop"
+        error_on_missing_key = true
+
+        # Nomad's own wait of 5 s is as long as an outage; with this one a change arrived after 0.23 s.
+        wait {
+          min = "200ms"
+          max = "2s"
+        }
       }
 
       resources {
