@@ -1,7 +1,7 @@
 """Terraform without a network: with the plugins of providers that are on this machine, and skipped loudly without them.
 
 A plugin lies as `terraform providers mirror` puts it, below a folder that CLIPPER_TERRAFORM_PLUGINS names (several: with a
-colon between them), or below one of those where Terraform looks by itself.
+colon between them), below one of those where Terraform looks by itself, or below a folder in /opt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 PLUGINS = "CLIPPER_TERRAFORM_PLUGINS"
-KNOWN_FOLDERS = ("/opt/tf-plugins", "/usr/local/share/terraform/plugins", "~/.terraform.d/plugins")
+KNOWN_FOLDERS = ("/usr/local/share/terraform/plugins", "~/.terraform.d/plugins")
+OPTIONAL_SOFTWARE = Path("/opt")
 NAMED = os.environ.get(PLUGINS, "")  # now: tests that start a cluster take such variables away
 REGISTRY = "registry.terraform.io"
 NONE: tuple[str, ...] = ()
@@ -43,7 +44,8 @@ def need_terraform(*providers: str) -> list[Path]:
 
 
 def plugin_folders() -> list[Path]:
-    return [Path(each).expanduser() for each in (*filter(None, NAMED.split(":")), *KNOWN_FOLDERS)]
+    named = [Path(each).expanduser() for each in (*filter(None, NAMED.split(":")), *KNOWN_FOLDERS)]
+    return named + sorted(each.parent for each in OPTIONAL_SOFTWARE.glob(f"*/{REGISTRY}"))
 
 
 def terraform(
