@@ -6,7 +6,7 @@
     option_groups.py  a dataclass of options → a verb's parameters                board.py  a line for each part at work
     demo.py up.py status.py deploy.py predict.py scale.py bench.py logs.py down.py version.py      the verbs
     terraform.py                            one for machines: root_module.py has its files, release_pins.py the releases
-    dev.py doctor.py plan.py images.py render.py keys.py                                                 those for Nomad
+    dev.py doctor.py plan.py images.py render.py policy.py keys.py                                 those for Nomad
 
 What the verbs use:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from enum import StrEnum
@@ -70,8 +71,6 @@ def dev(
 
 
 def _up(output: Output, *, download: bool) -> None:
-    import os
-
     from clipper_nomad.dev_cluster.bringing_up import address_of, bring_up
     from clipper_nomad.dev_cluster.running import environment_of
 
@@ -101,8 +100,6 @@ def _up(output: Output, *, download: bool) -> None:
 
 def _notes() -> list[str]:
     """Return what does not work for this user."""
-    import os
-
     if os.geteuid() == 0:
         return []
     return [
@@ -134,8 +131,6 @@ def _bar(here: int, total: int | None) -> str:
 
 
 def _status(output: Output) -> None:
-    import os
-
     from clipper_nomad.cli.status_rows import NOTHING
     from clipper_nomad.dev_cluster.bringing_up import address_of
     from clipper_nomad.dev_cluster.place import find_dev_place
@@ -184,8 +179,6 @@ def _status(output: Output) -> None:
 
 
 def _env(output: Output) -> None:
-    import os
-
     from clipper_nomad.dev_cluster.running import environment_of, running
     from clipper_nomad.errors import DevClusterError
 
@@ -199,8 +192,6 @@ def _env(output: Output) -> None:
 
 
 def _down(output: Output, *, volumes: bool) -> None:
-    import os
-
     from clipper_nomad.dev_cluster.taking_down import take_down
 
     began = time.monotonic()

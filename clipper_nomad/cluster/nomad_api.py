@@ -239,7 +239,7 @@ class NomadApi:
         try:
             answer = self._call("cat", alloc_id, params={"path": path})
         except NomadRefused as exc:
-            if exc.status in _NO_SUCH_FILE:
+            if exc.status in _NO_SUCH_FILE and not _is_denied(exc.status, exc.body):
                 return None
             raise
         return answer.content.decode("utf-8", "replace")

@@ -25,7 +25,7 @@ from clipper_nomad.dev_cluster.supervisor import NAME
 from clipper_nomad.dev_cluster.transfer import Progress
 from clipper_nomad.errors import DevClusterError
 from clipper_nomad.local_stack.logs import last_words, read_tail
-from clipper_nomad.local_stack.ports import holder_words
+from clipper_nomad.local_stack.ports import answers, holder_words
 
 READY_WITHIN_S = 90.0  # measured: 6 to 9 s; a busy machine takes several times as long
 SPAWN_WITHIN_S = 20.0
@@ -244,13 +244,7 @@ def _node_serves(api: AgentApi) -> bool:
 
 
 def _fabio_serves(api: AgentApi, ports: Ports) -> bool:
-    return api.fabio_is_well() and all(map(_listens, (ports.fabio_http, ports.fabio_tcp, ports.fabio_rpc3)))
-
-
-def _listens(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    return api.fabio_is_well() and all(map(answers, (ports.fabio_http, ports.fabio_tcp, ports.fabio_rpc3)))
 
 
 def address_of(agent: str, ports: Ports) -> str:

@@ -81,7 +81,7 @@ def bind_any() -> socket.socket:
 
 def _listen(port: int) -> socket.socket | None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    if sys.platform == "darwin" and port and _answers(port):
+    if sys.platform == "darwin" and port and answers(port):
         listener.close()  # BSD would let 127.0.0.1 hide a listener on all addresses
         return None
     try:
@@ -99,7 +99,8 @@ def _listen(port: int) -> socket.socket | None:
     return listener
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Return whether somebody listens on a loopback port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((_LOOPBACK, port)) == 0

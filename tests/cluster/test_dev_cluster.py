@@ -70,6 +70,11 @@ class Developer:
         assert found is not None
         return found
 
+    def kill_supervisor(self) -> None:
+        state = self.state
+        os.kill(state.pid, signal.SIGKILL)
+        wait_until(lambda: not state.is_alive, "the supervisor to end", within_s=10)
+
     @property
     def nomad(self) -> NomadApi:
         return NomadApi(Endpoint(url=f"http://127.0.0.1:{self.state.settings.ports.nomad_http}"))
@@ -220,9 +225,7 @@ def test_containers_end_with_it_also_where_the_supervisor_was_killed(
 ) -> None:
     developer.types("dev", "up")
     name = run_sleeper(developer, docker_host)
-    state = developer.state
-    os.kill(state.pid, signal.SIGKILL)
-    wait_until(lambda: not state.is_alive, "the supervisor to end", within_s=10)
+    developer.kill_supervisor()
     developer.types("dev", "status", expect=1)
 
     said = developer.types("dev", "down")
@@ -236,9 +239,7 @@ def test_after_a_killed_supervisor_the_next_up_finds_what_runs(
 ) -> None:
     developer.types("dev", "up")
     name = run_sleeper(developer, docker_host)
-    state = developer.state
-    os.kill(state.pid, signal.SIGKILL)
-    wait_until(lambda: not state.is_alive, "the supervisor to end", within_s=10)
+    developer.kill_supervisor()
 
     developer.types("dev", "up")
 
