@@ -235,13 +235,15 @@ class NomadApi:
         return answer.content.decode("utf-8", "replace")
 
     def file_text(self, alloc_id: str, path: str) -> str | None:
-        """Return a file of an allocation, as `task/local/name`; None: it is not there. Secrets cannot be read so."""
+        """Return a file of an allocation, as `task/local/name`; None: it is not there, or its client cannot be asked now.
+        Secrets cannot be read so. Raises: NomadRefused: this token may not read files."""
         try:
+            self._call("stat", alloc_id, params={"path": path})  # `cat` answers 200 whatever comes, an error as the text
             answer = self._call("cat", alloc_id, params={"path": path})
         except NomadRefused as exc:
-            if exc.status in _NO_SUCH_FILE and not _is_denied(exc.status, exc.body):
-                return None
-            raise
+            if _is_denied(exc.status, exc.body):
+                raise
+            return None
         return answer.content.decode("utf-8", "replace")
 
     # --- variables ---
@@ -401,11 +403,11 @@ class NomadApi:
 
 
 # The library's object for an endpoint, where it is not called like it.
-_NO_SUCH_FILE = frozenset({404, 500})  # 500: what Nomad 1.11 answers for a file that is not there
 _SENDERS: Mapping[str, attrgetter[Any]] = {
     "var": attrgetter("variable"),
     "vars": attrgetter("variables"),
     "cat": attrgetter("client.cat"),
+    "stat": attrgetter("client.stat"),
     "logs": attrgetter("client.stream_logs"),
     "leader": attrgetter("status.leader"),
 }

@@ -31,6 +31,7 @@ OF_VARIABLES = {
     "write": "the first `up`, every `deploy` and `keys rotate` fail",
     "destroy": "`down --volumes` fails, and a deploy that fails leaves its Variable",
 }
+IMPLIED_BY = {"read-logs": "read-fs"}  # who may read files may read logs
 OF_NODES = "how much room the clients have is not seen"
 TOLERABLE = frozenset({"read-logs", "read-fs", "node"})  # `up` and `deploy` work without
 
@@ -90,7 +91,7 @@ def lacks(rights: Rights, names: ClusterNames, *, namespace: str, volumes: Itera
     """Yield each right that clipper-nomad needs for a cluster and that is not there. `volumes`: of its parts."""
     allowed = rights.in_namespace(namespace)
     for right, fails in IN_NAMESPACE.items():
-        if right not in allowed:
+        if not allowed & {right, IMPLIED_BY.get(right)}:
             yield Lack(f"{right} in namespace {namespace}", fails, is_tolerable=right in TOLERABLE)
     jobs = (names.redis_job, names.admin_job, names.frontend_job, names.model_job("any", "1"))
     of_paths = {path: rights.of_variable(namespace, path) for path in map(variable_path, jobs)}

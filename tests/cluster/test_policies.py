@@ -22,7 +22,6 @@ from clipper_nomad.cluster.policies import (
     POLICIES,
     policy,
 )
-from clipper_nomad.cluster.rights import TOLERABLE
 from clipper_nomad.images.image_set import ImageSet
 from tests.cluster.operators import Operator
 from tests.cluster.rig import Rig
@@ -66,8 +65,6 @@ BROKEN = {
     "list-jobs": (("status",), "does not allow GET /v1/jobs:"),
     "read-job": (("status",), "does not allow GET /v1/job/"),
     "submit-job": (("scale", "sums", "1"), "does not allow POST /v1/job/clipper-default-cluster-model-sums-1/scale"),
-    "read-logs": (("logs", "sums"), "does not allow GET /v1/client/fs/logs/"),
-    "read-fs": (("keys", "rotate"), "does not allow GET /v1/client/fs/cat/"),
     "read": (("predict", "sums", "[1]"), "does not allow GET /v1/var/"),
     "write": ((*DEPLOY, "model.py:total"), "does not allow PUT /v1/var/"),
     # a deploy that fails: what it is about is seen before anything is registered, but for this
@@ -80,12 +77,33 @@ def test_a_right_that_is_taken_away_breaks_a_verb_and_doctor_names_it(running: O
     words, said = BROKEN[right]
     with other_nomad_rules(running.rig, NOMAD_TOOLKIT, without_capability(NOMADS, right), NOMADS):
         failed = running.types(*words, expect=1)
-        lines = doctors_lines(running, expect=0 if right in TOLERABLE else 1)
+        lines = doctors_lines(running, expect=1)
 
     assert said in failed.stderr
     (line,) = (line for line in lines if line.startswith("NOMAD_TOKEN lacks"))
     assert line.startswith(f"NOMAD_TOKEN lacks: {right} ")
-    assert lines[line] == ("doubt" if right in TOLERABLE else "problem")
+    assert lines[line] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("instead", "logs_end_with", "lacking"), [([], 1, ["read-logs", "read-fs"]), (["read-logs"], 0, ["read-fs"])]
+)
+def test_without_read_fs_no_key_is_changed_and_logs_are_read_only_with_read_logs(
+    running: Operator, instead: list[str], logs_end_with: int, lacking: list[str]
+) -> None:
+    rules = NOMADS.replace(', "read-fs"]', "".join(f', "{right}"' for right in instead) + "]")
+    assert rules != NOMADS
+    with other_nomad_rules(running.rig, NOMAD_TOOLKIT, rules, NOMADS):
+        logs = running.types("logs", "sums", expect=logs_end_with)
+        rotate = running.types("keys", "rotate", expect=1)
+        lines = doctors_lines(running)
+
+    assert ("does not allow GET /v1/client/fs/logs/" in logs.stderr) == (not instead)
+    assert "does not allow GET /v1/client/fs/stat/" in rotate.stderr
+    lacks = [line for line in lines if line.startswith("NOMAD_TOKEN lacks: ")]
+    assert [line.removeprefix("NOMAD_TOKEN lacks: ").split()[0] for line in lacks] == lacking
+    assert {lines[line] for line in lacks} == {"doubt"}
+    running.types("keys", "rotate")  # what was begun is ended
 
 
 def test_without_destroy_a_deploy_that_fails_leaves_its_variable(running: Operator) -> None:

@@ -1,6 +1,6 @@
 # Of who runs the cluster "${cluster}" with clipper-nomad. What each right is for: docs/cluster.md, "ACLs and TLS".
 namespace "${namespace}" {
-  capabilities = ["list-jobs", "read-job", "submit-job", "read-logs", "read-fs"]
+  capabilities = ["list-jobs", "read-job", "submit-job", "read-fs"]
 
   variables {
     path "nomad/jobs/clipper-${cluster}-*" {
