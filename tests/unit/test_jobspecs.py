@@ -181,9 +181,12 @@ def test_every_service_has_a_check_and_only_frontends_have_canaries(case: str) -
     is_frontend = isinstance(CASES[case], FrontendJob)
     assert ("canary" in group.one("update").attributes) == is_frontend
     for service in services:
-        tags = service.attributes.get("canary_tags")
-        assert (tags is not None) == is_frontend
-        assert not [tag for tag in tags or () if tag.startswith("urlprefix-")]
+        canary_tags = service.attributes.get("canary_tags")
+        assert (canary_tags is not None) == is_frontend
+        routes = [tag for tag in service.attributes["tags"] if tag.startswith("urlprefix-")]
+        if canary_tags is not None:  # the same routes, with the least share
+            found = [tag for tag in canary_tags if tag.startswith("urlprefix-")]
+            assert found == [f"{route} weight=0.0001" for route in routes]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -41,6 +41,7 @@ BUNDLE = f"{LOCAL}/bundle"
 BUNDLE_CACHE = "/bundle-cache"
 KILL_MARGIN_S = 15  # between the end of a drain and SIGKILL
 LEGACY_KILL_S = 5  # containers of Clipper's do not drain; what they have in hand is sent to others
+CANARY_SHARE = "weight=0.0001"  # the least that Fabio gives: one in ten thousand, and all where nobody else is left
 Values = dict[str, Any]  # what a template is given: HclValues, and lists of small dataclasses of them
 
 
@@ -133,21 +134,16 @@ def _(spec: FrontendJob) -> tuple[str, Values]:
     if spec.has_legacy_rpc:
         ports.append("legacy")
         env["CLIPPER_LEGACY_RPC_ADDRESS"] = AtRunTime(f"tcp://{_listens(spec, 'legacy')}")
-    routes = [] if spec.tcp_port is None else [spec.cluster.query_tag]
-    rpc_routes = [] if spec.tcp_port is None else [rpc_tag(spec.tcp_port)]
-    legacy_routes = [] if spec.tcp_port is None else [rpc_tag(spec.legacy_port)]
     return "query-frontend.nomad.hcl.j2", {
         "meta": _part_meta(spec, Kind.FRONTEND) | _named({META_KEY_ROUND: str(spec.key_round)} if spec.key_round else {}),
         "description": f"Query frontends of the cluster {spec.cluster.cluster}: they take queries and batch them to models.",
         **_program(spec, spec.image, ports=ports, files=files, env=env),
         **_volumes(spec.volumes),
         "count": spec.count,
-        "query_service": spec.cluster.query_service,
-        "query_tags": ["clipper", "query-frontend", *routes],
-        "rpc_service": spec.cluster.rpc_service,
-        "rpc_tags": ["clipper", "query-frontend", *rpc_routes],
-        "legacy_service": spec.cluster.legacy_service if spec.has_legacy_rpc else None,
-        "legacy_tags": ["clipper", "query-frontend", *legacy_routes],
+        "has_legacy_rpc": spec.has_legacy_rpc,
+        **_service("query", spec.cluster.query_service, spec.cluster.query_tag if spec.tcp_port else None),
+        **_service("rpc", spec.cluster.rpc_service, rpc_tag(spec.tcp_port) if spec.tcp_port else None),
+        **_service("legacy", spec.cluster.legacy_service, rpc_tag(spec.legacy_port) if spec.tcp_port else None),
         "disk_mb": spec.mirror_mb,
         "kill_timeout": f"{spec.drain_s + KILL_MARGIN_S}s",
     }
@@ -309,6 +305,17 @@ def _volumes(volumes: tuple[HostVolume, ...]) -> Values:
     """A volume of the group for each source, a mount in the task for each path."""
     mounts = [{"volume": f"volume-{index}", "volume_of": each} for index, each in enumerate(volumes)]
     return {"volumes": mounts}
+
+
+def _service(label: str, name: str, route: str | None) -> Values:
+    """Return name and tags of one service of the frontends, those too that it has while it is a canary."""
+    tags = ["clipper", "query-frontend"]
+    routes, canary_routes = ([], []) if route is None else ([route], [f"{route} {CANARY_SHARE}"])
+    return {
+        f"{label}_service": name,
+        f"{label}_tags": [*tags, *routes],
+        f"{label}_canary_tags": [*tags, "canary", *canary_routes],
+    }
 
 
 def _part_meta(spec: JobSpec, kind: Kind) -> dict[Name, HclValue]:

@@ -90,8 +90,9 @@ job "clipper-b-query-frontend" {
         port = "http"
         tags = ["clipper", "query-frontend", "urlprefix-/clipper-b/ strip=/clipper-b"]
 
-        # Without a route until it is promoted. Needed at every service: one without it gets traffic at once.
-        canary_tags = ["clipper", "query-frontend", "canary"]
+        # Next to nothing until it is promoted, and all that comes while Nomad takes the old ones out of Consul and has not
+        # yet given the new ones their tags: that took up to 25 ms, and then nobody had the route (docs/decisions/0025).
+        canary_tags = ["clipper", "query-frontend", "canary", "urlprefix-/clipper-b/ strip=/clipper-b weight=0.0001"]
 
         # Ready: it listens and has a catalog. Three in a row must fail: on a machine that is overloaded single looks time
         # out, at all frontends at once, and then nobody had a route. One that hangs is left after 3 s.
@@ -109,7 +110,7 @@ job "clipper-b-query-frontend" {
         name        = "clipper-b-query-frontend-rpc"
         port        = "rpc"
         tags        = ["clipper", "query-frontend", "urlprefix-:7001 proto=tcp"]
-        canary_tags = ["clipper", "query-frontend", "canary"]
+        canary_tags = ["clipper", "query-frontend", "canary", "urlprefix-:7001 proto=tcp weight=0.0001"]
 
         # By the HTTP port: one that has no catalog yet has nothing to tell a replica.
         check {

@@ -83,7 +83,8 @@ job "clipper-default-cluster-query-frontend" {
         port = "http"
         tags = ["clipper", "query-frontend"]
 
-        # Without a route until it is promoted. Needed at every service: one without it gets traffic at once.
+        # Next to nothing until it is promoted, and all that comes while Nomad takes the old ones out of Consul and has not
+        # yet given the new ones their tags: that took up to 25 ms, and then nobody had the route (docs/decisions/0025).
         canary_tags = ["clipper", "query-frontend", "canary"]
 
         # Ready: it listens and has a catalog. Three in a row must fail: on a machine that is overloaded single looks time
