@@ -137,10 +137,13 @@ def test_an_app_takes_feedback_at_each_of_its_paths(rig: Rig, path: str) -> None
         ("doubles", {"uid": 0, "input": 1.0, "label": 1.0}, "JSON key input expected type Arraybut found type Number"),
         ("doubles", {"uid": 0, "input": ["1"], "label": 1.0}, "Array input of type String is not of type double"),
         ("integers", {"uid": 0, "input": [1.5], "label": 1.0}, "Array input of type Number is not of type int"),
-        ("integers", {"uid": 0, "input": [2**31], "label": 1.0}, ""),
+        ("integers", {"uid": 0, "input": [2**31], "label": 1.0}, "2147483647"),
+        ("floats", {"uid": 0, "input": [1e39], "label": 1.0}, "a number is too large for a float of 32 bits"),
+        ("doubles", '{"uid": 0, "input": [1.0], "label": NaN}', "JSON parse error"),
+        ("strings", '{"uid": 0, "input": "\\ud800", "label": 1}', "JSON parse error"),
         ("strings", {"uid": 0, "input": 7, "label": 1.0}, "JSON key input expected type Stringbut found type Number"),
         ("bytes", {"uid": 0, "input": "$", "label": 1.0}, "is not of type base64-encoded string"),
-        ("doubles", {"uid": 1.5, "input": [1.0], "label": 1.0}, ""),
+        ("doubles", {"uid": 1.5, "input": [1.0], "label": 1.0}, "Expected `int`, got `float` - at `$.uid`"),
     ],
 )
 def test_feedback_that_is_none_is_400_in_plain_text_and_not_kept(rig: Rig, app: str, body: object, what: str) -> None:
