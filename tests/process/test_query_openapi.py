@@ -181,6 +181,17 @@ def test_a_local_frontend_answers_its_own_page_and_every_program(
         assert ask(frontend, method, path, body, host=host, Origin=f"http://{host}").status == 200
 
 
+@pytest.mark.parametrize(("method", "path", "body"), WAYS)
+def test_a_local_frontend_answers_a_program_that_names_no_host(
+    frontend: Frontend, method: str, path: str, body: bytes | None
+) -> None:
+    """As HTTP/1.0 lets it, and the health checks of some load balancers do. A browser always names one."""
+    with frontend.client() as client:
+        client.send(f"{method} {path} HTTP/1.0\r\nContent-Length: {len(body or b'')}\r\n\r\n".encode() + (body or b""))
+
+        assert client.reply(method).status == 200
+
+
 def test_a_head_that_was_refused_is_refused_again(frontend: Frontend) -> None:
     """A head that was understood before is not parsed again: only one that may ask is remembered."""
     for _ in range(3):
