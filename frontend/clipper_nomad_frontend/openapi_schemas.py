@@ -57,9 +57,9 @@ def taking(*optional: str, **properties: Schema) -> Schema:
 
 
 def predict_request(item: Schema) -> Schema:
-    """Return what an app with such inputs takes."""
-    body = taking("input", "input_batch", "version", input=item, input_batch=listed(item), version=TEXT)
-    return {**body, "anyOf": [{"required": ["input"]}, {"required": ["input_batch"]}]}
+    """Return what an app with such inputs takes. Beside `input`, `input_batch` does not count, whatever it is."""
+    body = taking("input", "version", input=item, version=TEXT)
+    return {**body, "anyOf": [{"required": ["input"]}, taking(input_batch=listed(item))]}
 
 
 _PREDICTION = {"query_id": INTEGER, "output": ANYTHING, "default": BOOL, "default_explanation": TEXT, "late": BOOL}

@@ -107,10 +107,32 @@ async def test_the_document_has_every_route_and_no_other(frontend: Frontend) -> 
 
 
 @pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        ({"input": [1.0]}, True),
+        ({"input_batch": [[1.0], []], "version": "1"}, True),
+        ({"input": [1.0], "input_batch": 7}, True),
+        ({}, False),
+        ({"version": "1"}, False),
+        ({"input": None, "input_batch": [[1.0]]}, False),
+        ({"input_batch": [1.0]}, False),
+        ({"input": [1.0], "version": 1}, False),
+        ([], False),
+    ],
+)
+def test_the_document_tells_predict_requests_from_others(frontend: Frontend, body: object, *, is_one: bool) -> None:
+    schema = ask(frontend, "GET", "/openapi.json").json["paths"]["/a/predict"]["post"]["requestBody"]["content"]
+
+    assert (problems_of(body, schema["application/json"]["schema"]) == []) is is_one
+    assert (ask(frontend, "POST", "/a/predict", json.dumps(body).encode()).status == 200) is is_one
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body"),
     [
         ("POST", "/a/predict", b'{"input": [1.0]}'),
         ("POST", "/a/predict", b'{"input_batch": [[1.0], [2.0]]}'),
+        ("POST", "/a/predict", b'{"input": [1.0], "input_batch": null}'),
         ("POST", "/a/predict", b"{"),
         ("POST", "/nobody/predict", b"{}"),
         ("POST", "/a/update", b'{"uid": 1, "input": [1.0], "label": 1.0}'),
