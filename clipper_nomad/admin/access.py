@@ -61,8 +61,9 @@ def guard(token: str, *, is_local: bool) -> Middleware:
             if not hmac.compare_digest(given, wanted):
                 cause = f"this call wants the header 'Authorization: Bearer <token>' with {of_what}"
                 return error(401, "Unauthorized", cause, {"WWW-Authenticate": "Bearer"})
+        is_known = request.match_info.http_exception is None  # else the handler says 404 or 405
         kind = "application/octet-stream" if request.method == "PUT" else "application/json"  # pieces of bundles
-        if request.can_read_body and request.content_type != kind:
+        if is_known and request.can_read_body and request.content_type != kind:
             return error(415, "Unsupported Media Type", f"a body must have the header 'Content-Type: {kind}'")
         return await handler(request)
 

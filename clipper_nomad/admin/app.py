@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from clipper_nomad.admin.access import request_id
+from clipper_nomad.admin.bodies import BadBody
 from clipper_nomad.admin.bundle_store import BundleStore
 from clipper_nomad.admin.catalog import CatalogService, Written
 from clipper_nomad.admin.config import BundleSettings
@@ -21,6 +22,7 @@ from clipper_nomad.state.records import SloPolicy, Snapshot
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 BODY_WITHIN_S = 30.0
+MOST_DIGITS = 18  # of a number in a query string: no size or count has more, and Python reads no more than 4300
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,20 @@ BUNDLES = web.AppKey("bundles", Bundles)
 
 
 async def read_raw(request: web.Request) -> bytes:
-    """Return the body. Raises: HTTPRequestTimeout: it did not come; HTTPRequestEntityTooLarge."""
+    """Return the body. Raises: HTTPRequestTimeout: it did not come; BadBody; HTTPRequestEntityTooLarge."""
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {BODY_WITHIN_S:.0f} s") from None
+    except web.RequestPayloadError:
+        raise BadBody("the body is not encoded as its headers say") from None
+
+
+def query_number(request: web.Request, name: str) -> int | None:
+    """Return a number of the query string, None if that is no number of at most 18 digits."""
+    text = request.query.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 async def write(request: web.Request, rule: Callable[[Snapshot], Commit]) -> Written:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from aiohttp import web
 
 from clipper_nomad.admin.access import error
-from clipper_nomad.admin.app import BUNDLES, SERVICES, read_catalog, read_raw
+from clipper_nomad.admin.app import BUNDLES, SERVICES, query_number, read_catalog, read_raw
 from clipper_nomad.admin.bundle_store import BundleState, BundleStore, StoreRefused
 from clipper_nomad.admin.catalog_rules import Refused
 from clipper_nomad.admin.version_rules import digests_of
@@ -124,10 +124,10 @@ def _digest(request: web.Request) -> str:
 
 
 def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "")
-    if not (text.isascii() and text.isdigit()):
-        raise web.HTTPBadRequest(text=f"{name} is {text!r}; expected a number of bytes")
-    return int(text)
+    number = query_number(request, name)
+    if number is None:
+        raise web.HTTPBadRequest(text=f"{name} is {request.query.get(name, '')!r}; expected a number of bytes")
+    return number
 
 
 def _answer(state: BundleState) -> web.Response:

@@ -6,18 +6,15 @@ Texts and the order of checks are Clipper's; what is added comes after Clipper's
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
 from clipper_nomad.protocol.datatypes import InputType, input_type
 from clipper_nomad.protocol.names import app_problem
 from clipper_nomad.state.commit import Commit
-from clipper_nomad.state.records import App, SloPolicy, Snapshot, field_of
+from clipper_nomad.state.records import SLO_POLICIES, App, Snapshot, field_of
 
 MAX_TEXT_BYTES = 64 * 1024  # every frontend holds every default output and sample, and reads all at each change
 MAX_SLO_MICROS = 2**31 - 1  # Clipper's: 32 bits, 35 minutes
 MAX_TIMEOUT_MICROS = 24 * 3600 * 1_000_000  # nobody waits longer; sums stay far from any overflow
-
-SLO_POLICIES: dict[str, SloPolicy] = {word: word for word in get_args(SloPolicy)}
 
 
 class Refused(Exception):

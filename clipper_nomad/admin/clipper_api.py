@@ -107,22 +107,21 @@ def _add_app(body: Body, *, policy: SloPolicy) -> Rule:
 
 
 def _add_model(body: Body) -> Rule:
+    name, version, labels = body.text("model_name"), body.text("model_version"), body.texts("labels")
+    kind = known_input_type(body.text("input_type"))
+    image = body.text("container_name", max_bytes=MAX_TEXT_BYTES)
+    body.text("model_data_path", "")  # Clipper's client sends "DEPRECATED"; nothing is done with it
     request = AddVersion(
-        name=body.text("model_name"),
-        version=body.text("model_version"),
+        name=name,
+        version=version,
         uid=secrets.token_hex(16),
-        labels=body.texts("labels"),
-        input_type=known_input_type(body.text("input_type")).word,
-        image=body.text("container_name", max_bytes=MAX_TEXT_BYTES),
-        batch_size=_after_data_path(body),
+        labels=labels,
+        input_type=kind.word,
+        image=image,
+        batch_size=body.integer("batch_size"),
         legacy=True,  # nothing of ours is started for it
     )
     return partial(version_rules.add_version, request=request)
-
-
-def _after_data_path(body: Body) -> int:
-    body.text("model_data_path", "")  # Clipper's client sends "DEPRECATED"; nothing is done with it
-    return body.integer("batch_size")
 
 
 def _link(body: Body) -> Link:

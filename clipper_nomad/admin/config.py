@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipper_nomad.admin.catalog_rules import SLO_POLICIES
 from clipper_nomad.protocol.environment import Reader, file_url
-from clipper_nomad.state.records import SloPolicy
+from clipper_nomad.state.records import SLO_POLICIES, SloPolicy
 
 _LISTEN = re.compile(r"fd://(?P<fd>\d+)\Z|(?P<host>[^/]+):(?P<port>\d{1,5})\Z")
 LAST_PORT = 65_535

@@ -124,7 +124,7 @@ CALLS: tuple[Call, ...] = (
         method="get",
         answers=BYTES,
     ),
-    _ours("probe", "Send one input through every query frontend", "Probes", takes="Probe"),
+    _ours("probe", "Send one input through every query frontend", "Probes", takes="Probe", may_conflict=True),
     _ours("store/accept", "Let every query frontend serve what the store holds", "Accepted"),
     _ours("store/restore", "Write the newest served catalog back into the store", "Restored", may_conflict=True),
 )

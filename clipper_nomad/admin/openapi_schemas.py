@@ -89,7 +89,7 @@ REQUESTS: dict[str, Schema] = {
         batch_size=BATCH_SIZE,
     ),
     "AddVersion": taking(
-        *("container_name", "labels", "batch_size", "replicas", "retry", "sample", "public_key", "staged"),
+        *("container_name", "labels", "batch_size", "replicas", "retry", "sample", "public_key", "legacy", "staged"),
         **WHICH,
         input_type=INPUT_WORD,
         container_name=nullable(TEXT),
@@ -99,6 +99,7 @@ REQUESTS: dict[str, Schema] = {
         retry=nullable(BOOL),
         sample=nullable(TEXT),
         public_key=nullable(TEXT),
+        legacy=nullable(BOOL),
         staged=nullable(BOOL),
     ),
     "WhichVersion": taking(**WHICH),
@@ -134,6 +135,7 @@ _CATALOG = {
         retry=BOOL,
         sample=nullable(TEXT),
         public_key=TEXT,
+        legacy=BOOL,
         staged=BOOL,
     ),
     "Catalog": exactly(
@@ -148,6 +150,7 @@ _CATALOG = {
 # what a query frontend says of itself; one of another release may say more, so nothing is forbidden here
 _REPORT = {
     "Report": taking(
+        *("curve_key", "legacy_rpc"),
         frontend=TEXT,
         toolkit=TEXT,
         pid=INTEGER,
@@ -159,6 +162,8 @@ _REPORT = {
         http=TEXT,
         internal=nullable(TEXT),
         rpc=TEXT,
+        curve_key=nullable(TEXT),
+        legacy_rpc=nullable(TEXT),
         peers=listed(taking(frontend=TEXT, address=TEXT, linked=BOOL, links_here=BOOL)),
         replicas=listed(
             taking(
@@ -175,9 +180,11 @@ _REPORT = {
         ),
         versions=listed(
             taking(
+                "legacy",
                 model=TEXT,
                 version=TEXT,
                 uid=TEXT,
+                legacy=BOOL,
                 queued=INTEGER,
                 ready=INTEGER,
                 via_peers=INTEGER,

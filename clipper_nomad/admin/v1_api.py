@@ -13,7 +13,7 @@ from aiohttp import web
 
 from clipper_nomad.admin import catalog_rules, openapi, version_rules, views
 from clipper_nomad.admin.access import error
-from clipper_nomad.admin.app import SERVICES, progress_headers, read_catalog, read_raw, write
+from clipper_nomad.admin.app import SERVICES, progress_headers, query_number, read_catalog, read_raw, write
 from clipper_nomad.admin.bodies import Body
 from clipper_nomad.admin.bundle_api import check_is_here
 from clipper_nomad.admin.catalog import NothingToRestore, Written
@@ -91,10 +91,10 @@ async def _frontends(request: web.Request) -> web.Response:
 
 
 async def _feedback(request: web.Request) -> web.Response:
-    most = request.query.get("most", str(USUAL_FEEDBACK))
-    if not most.isdecimal() or not 1 <= int(most) <= MOST_KEPT:
-        raise Refused(f"most is {most}; expected 1 to {MOST_KEPT} entries")
-    found = await request.app[SERVICES].catalog.feedback(app=request.query.get("app"), most=int(most))
+    most = query_number(request, "most") if "most" in request.query else USUAL_FEEDBACK
+    if most is None or not 1 <= most <= MOST_KEPT:
+        raise Refused(f"most is {request.query['most'][:40]}; expected 1 to {MOST_KEPT} entries")
+    found = await request.app[SERVICES].catalog.feedback(app=request.query.get("app"), most=most)
     return web.json_response({"feedback": found})
 
 
@@ -157,8 +157,7 @@ async def _probe(request: web.Request) -> web.Response:
     if not 1 <= within_s <= LONGEST_PROBE_S:
         raise Refused(f"timeout_s is {within_s}; expected 1 to {LONGEST_PROBE_S} seconds")
     catalog, _ = await read_catalog(request)
-    if which.key not in catalog.versions:
-        raise Refused(f"model with name '{which.name}' and version '{which.version}' does not exist")
+    version_rules.find(catalog, which)
     services = request.app[SERVICES]
     roll = await services.catalog.roll_call()
     probes = await services.frontends.probe_all(roll.reports, which.name, which.version, asked, within_s)

@@ -110,7 +110,7 @@ def add_version(catalog: Snapshot, request: AddVersion) -> Commit:
 
 def activate(catalog: Snapshot, request: WhichVersion) -> Commit:
     """Make a version current, staged or not. Raises: Refused: there is none, or it was registered anew meanwhile."""
-    version = _find(catalog, request)
+    version = find(catalog, request)
     _check_linked_apps(catalog, version.name, version.input_type)
     reply = f"Successfully set model with name '{version.name}' to version '{version.version}'"
     if not version.staged and catalog.current_version(version.name) == version:
@@ -143,7 +143,7 @@ def delete_version(catalog: Snapshot, request: WhichVersion, *, only_staged: boo
 
     Raises: Refused: there is none, it was registered anew meanwhile, or it serves and `only_staged` was asked.
     """
-    version = _find(catalog, request)
+    version = find(catalog, request)
     if only_staged and not version.staged:
         raise Refused(f"{_named(request)} is not staged any more: it was activated", status=409)
     delete = [field_of(version)]
@@ -178,7 +178,8 @@ def uid_reply(commit: Commit, uid: str) -> Commit:
     return replace(commit, reply=json.dumps({"uid": uid}))
 
 
-def _find(catalog: Snapshot, request: WhichVersion) -> ModelVersion:
+def find(catalog: Snapshot, request: WhichVersion) -> ModelVersion:
+    """Return a version, staged or not. Raises: Refused: there is none, or it was registered anew meanwhile."""
     version = catalog.versions.get(request.key)
     if version is None:
         raise Refused(f"{_named(request)} does not exist")

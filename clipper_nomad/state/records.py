@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 from clipper_nomad.protocol.datatypes import InputType, input_type
 
 SloPolicy = Literal["late", "default", "error"]
-SLO_POLICIES: tuple[str, ...] = get_args(SloPolicy)
+SLO_POLICIES: dict[str, SloPolicy] = {word: word for word in get_args(SloPolicy)}
 
 MICROS = 1_000_000
 LONGEST_DEFAULT_TIMEOUT_MICROS = 60 * MICROS

@@ -96,14 +96,24 @@ async def _errors_in_json(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as exc:
         if exc.status < 400:  # redirects are no errors
             raise
-        cause = f"{request.method} {request.path}: {exc.reason}"
         headers = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
-        return web.json_response({"error": exc.reason, "cause": cause}, status=exc.status, headers=headers)
+        body = {"error": exc.reason, "cause": _http_cause(request, exc)}
+        return web.json_response(body, status=exc.status, headers=headers)
     except Exception:
         id_ = secrets.token_hex(6)
         log.exception("request failed", extra={"path": request.path, "error_id": id_})
         cause = f"an unexpected error; the log has it under {id_}"
         return web.json_response({"error": "Internal error", "cause": cause}, status=500)
+
+
+def _http_cause(request: web.Request, exc: web.HTTPException) -> str:
+    match exc:
+        case web.HTTPNotFound():
+            return f"{request.path} is no path of a query frontend; GET /openapi.json lists them"
+        case web.HTTPMethodNotAllowed():
+            return f"{request.path} does not take {request.method}; it takes {', '.join(sorted(exc.allowed_methods))}"
+        case _:
+            return f"{request.method} {request.path}: {exc.reason}"
 
 
 @web.middleware

@@ -14,8 +14,18 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType
-from clipper_nomad_frontend.predict_request import NO_OBJECT, NotBase64, RequestError, explain_input, mismatch, packer
+from clipper_nomad.protocol.datatypes import InputType
+from clipper_nomad_frontend.predict_request import (
+    INPUTS,
+    LARGEST_EXPLAINED,
+    MALFORMED,
+    NO_OBJECT,
+    NotBase64,
+    RequestError,
+    explain_input,
+    mismatch,
+    packer,
+)
 
 SCHEMA = '{\n   "uid" := int, "input" := [double] | [int] | [string] | [byte] | [float], "label" := double,\n  }\n'
 LARGEST_INPUT = 4096  # bytes of JSON; of a longer one the digest alone is kept
@@ -44,8 +54,10 @@ def read_feedback(kind: InputType, body: bytes) -> FeedbackRequest:
     try:
         decoded = _decoder(kind).decode(body)
         packed, _ = packer(kind)(decoded.input)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, struct.error) as exc:
+    except (msgspec.ValidationError, OverflowError, struct.error) as exc:
         raise RequestError(_reason(body, kind, str(exc)), SCHEMA) from exc
+    except MALFORMED as exc:
+        raise RequestError(f"JSON parse error: {exc}", SCHEMA) from exc
     except NotBase64 as exc:
         raise RequestError(str(exc), SCHEMA) from exc
     text = msgspec.json.encode(decoded.input).decode() if len(packed) <= LARGEST_INPUT else ""
@@ -59,11 +71,13 @@ def read_feedback(kind: InputType, body: bytes) -> FeedbackRequest:
 
 @cache
 def _decoder(kind: InputType) -> Any:  # noqa: ANN401  # parametrised generics have no common static type
-    item: Any = str if kind not in FIXED_WIDTH else list[int] if kind is InputType.INTEGERS else list[float]
+    item: Any = INPUTS[kind]
     return msgspec.json.Decoder(_Body[item])
 
 
 def _reason(body: bytes, kind: InputType, reason: str) -> str:
+    if len(body) > LARGEST_EXPLAINED:
+        return reason
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

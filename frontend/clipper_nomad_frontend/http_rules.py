@@ -153,6 +153,6 @@ def rebuilt_request(method: bytes, url: bytes, version: str, headers: list[tuple
     lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
     lines += [b"%b: %b" % header for header in headers if header[0].lower() not in _NOT_PASSED_ON]
     if not any(name.lower() == b"host" for name, _ in headers):
-        lines.append(b"Host: unknown")  # aiohttp insists on one, as the standard does; the predict path does not
+        lines.append(b"Host: localhost")  # aiohttp insists on one; no web page can leave it out, so it may ask here
     lines += [b"Connection: close", b"Content-Length: %d" % len(body), b"", b""]
     return b"\r\n".join(lines) + body

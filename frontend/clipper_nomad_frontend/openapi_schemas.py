@@ -40,6 +40,11 @@ def listed(item: Schema) -> Schema:
     return {"type": "array", "items": item}
 
 
+def nullable(schema: Schema) -> Schema:
+    """Return a schema that null fits too: whoever sends it says nothing."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
 def exactly(*optional: str, **properties: Schema) -> Schema:
     """Return the schema of an object of an answer: these keys and no other; all but the `optional` ones must be there."""
     return {**taking(*optional, **properties), "additionalProperties": False}
@@ -52,9 +57,9 @@ def taking(*optional: str, **properties: Schema) -> Schema:
 
 
 def predict_request(item: Schema) -> Schema:
-    """Return what an app with such inputs takes."""
-    body = taking("input", "input_batch", "version", input=item, input_batch=listed(item), version=TEXT)
-    return {**body, "anyOf": [{"required": ["input"]}, {"required": ["input_batch"]}]}
+    """Return what an app with such inputs takes. Beside `input`, `input_batch` does not count, whatever it is."""
+    body = taking("input", "version", input=item, version=TEXT)
+    return {**body, "anyOf": [{"required": ["input"]}, taking(input_batch=listed(item))]}
 
 
 _PREDICTION = {"query_id": INTEGER, "output": ANYTHING, "default": BOOL, "default_explanation": TEXT, "late": BOOL}
@@ -96,10 +101,10 @@ SCHEMAS: dict[str, Schema] = {
         "id",
         "parameters",
         "outputs",
-        id=TEXT,
-        parameters=OBJECT,
+        id=nullable(TEXT),
+        parameters=nullable(OBJECT),
         inputs={**listed(ref("V2Input")), "minItems": 1, "maxItems": 1},
-        outputs=listed(taking("parameters", name={"const": "output"}, parameters=OBJECT)),
+        outputs=nullable(listed(taking("parameters", name={"const": "output"}, parameters=nullable(OBJECT)))),
     ),
     "V2Input": taking(
         "parameters",
@@ -107,8 +112,8 @@ SCHEMAS: dict[str, Schema] = {
         name=TEXT,
         shape={**listed({"type": "integer", "minimum": 0}), "minItems": 1, "maxItems": 2},
         datatype=DATATYPE,
-        parameters=OBJECT,
-        data=DATA,
+        parameters=nullable(OBJECT),
+        data=nullable(DATA),
     ),
     "V2InferResponse": exactly(
         "model_version",

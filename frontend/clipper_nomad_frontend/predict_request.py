@@ -22,10 +22,13 @@ from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, MAX_FRAME_BYTES
 
 NO_OBJECT = "JSON schema invalid"  # Clipper's whole cause for a body that is no JSON object
 SCHEMA = '{\n   "input" := [double] | [int] | [string] | [byte] | [float],\n  }\n'
-_LARGEST_EXPLAINED = 64 * 1024  # a second look at 16 MiB would keep everybody else waiting for two seconds
+LARGEST_EXPLAINED = 64 * 1024  # a second look at 16 MiB would keep everybody else waiting for two seconds
+_TOO_LARGE = "a number is too large for a float of 32 bits"
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 _PACKED_BY_STRUCT = 512  # longer inputs are packed by NumPy: quicker there, and no format per length is kept
 
 Item = TypeVar("Item")
+MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)  # a ValidationError is a DecodeError too: it comes first
 
 
 class RequestError(ValueError):
@@ -41,13 +44,18 @@ class _Body(msgspec.Struct, Generic[Item], gc=False):
     version: str | UnsetType = UNSET
 
 
+class _OneInput(msgspec.Struct, Generic[Item], gc=False):
+    input: Item
+    version: str | UnsetType = UNSET
+
+
 _Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-_BODIES: dict[InputType, Any] = {  # Any: parametrised generics have no common static type
-    InputType.DOUBLES: _Body[list[float]],
-    InputType.FLOATS: _Body[list[float]],
-    InputType.INTEGERS: _Body[list[_Int32]],
-    InputType.STRINGS: _Body[str],
-    InputType.BYTES: _Body[str],
+INPUTS: dict[InputType, Any] = {  # Any: types have no common static type
+    InputType.DOUBLES: list[float],
+    InputType.FLOATS: list[float],
+    InputType.INTEGERS: list[_Int32],
+    InputType.STRINGS: str,
+    InputType.BYTES: str,
 }
 
 
@@ -65,11 +73,13 @@ class PredictRequest:
 class RequestReader:
     """Reads the predict requests of one input type."""
 
-    __slots__ = ("_decode", "_kind", "_pack")
+    __slots__ = ("_decode", "_decode_input", "_kind", "_pack")
 
     def __init__(self, kind: InputType) -> None:
+        item: Any = INPUTS[kind]
         self._kind = kind
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(_BODIES[kind]).decode
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(_Body[item]).decode
+        self._decode_input: Callable[[bytes], Any] = msgspec.json.Decoder(_OneInput[item]).decode
         self._pack = packer(kind)
 
     def read(self, body: bytes) -> PredictRequest:
@@ -83,11 +93,26 @@ class RequestReader:
                 if len(decoded.input_batch) > MAX_BATCH_COUNT:
                     raise RequestError(f"input_batch has {len(decoded.input_batch)} inputs; at most {MAX_BATCH_COUNT}")
                 return PredictRequest([self._pack(item) for item in decoded.input_batch], version, is_batch=True)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, struct.error) as exc:
+        except msgspec.ValidationError as exc:
+            if "$.input_batch" in str(exc) and (request := self._read_input(body)) is not None:  # the place, as a path
+                return request
+            raise RequestError(_reason(body, self._kind, str(exc))) from exc
+        except MALFORMED as exc:
+            raise RequestError(f"JSON parse error: {exc}") from exc
+        except (OverflowError, struct.error) as exc:
             raise RequestError(_reason(body, self._kind, str(exc))) from exc
         except NotBase64 as exc:
             raise RequestError(str(exc)) from exc
         raise RequestError(_reason(body, self._kind, "JSON object does not have required keys input or input_batch"))
+
+    def _read_input(self, body: bytes) -> PredictRequest | None:
+        """Return the request without its `input_batch`, or None if that is no request either."""
+        try:
+            decoded = self._decode_input(body)
+            version = None if decoded.version is UNSET else decoded.version
+            return PredictRequest([self._pack(decoded.input)], version, is_batch=False)
+        except (*MALFORMED, OverflowError, struct.error, NotBase64):
+            return None
 
 
 @lru_cache(maxsize=_PACKED_BY_STRUCT * len(FIXED_WIDTH))
@@ -134,8 +159,8 @@ def _pack_long(numbers: list[float], dtype: np.dtype[Any]) -> bytes:
     if size > MAX_FRAME_BYTES:
         raise OverflowError(f"an input of {len(numbers)} numbers takes {size} bytes; at most {MAX_FRAME_BYTES} can be sent")
     array = np.array(numbers, np.float64)
-    if dtype == np.float32 and array.size and np.abs(array).max() > np.finfo(np.float32).max:
-        raise OverflowError("a number is too large for a float of 32 bits")
+    if dtype == np.float32 and array.size and np.abs(array).max() > _LARGEST_FLOAT:
+        raise OverflowError(_TOO_LARGE)
     return array.astype(dtype).tobytes()
 
 
@@ -157,7 +182,7 @@ def type_name(value: object) -> str:
 
 
 def _reason(body: bytes, kind: InputType, reason: str) -> str:
-    return explain(body, kind, reason) if len(body) <= _LARGEST_EXPLAINED else reason
+    return explain(body, kind, reason) if len(body) <= LARGEST_EXPLAINED else reason
 
 
 def explain(body: bytes, kind: InputType, reason: str) -> str:
@@ -206,4 +231,6 @@ def _explain_item(item: object, kind: InputType) -> str | None:
     for number in item:
         if isinstance(number, bool) or not isinstance(number, numbers):
             return f"Array input of type {type_name(number)} is not of type {name}"
+        if kind is InputType.FLOATS and abs(number) > _LARGEST_FLOAT:
+            return _TOO_LARGE
     return None

@@ -83,18 +83,6 @@ def test_an_app_is_added_shown_and_deleted(admin: AdminServer) -> None:
     assert refused(admin, "delete_app", {"name": "app"}) == "Application 'app' does not exist"
 
 
-def test_an_app_cannot_be_added_twice(admin: AdminServer) -> None:
-    done(admin, "add_app", APP)
-
-    assert refused(admin, "add_app", APP) == "application 'app' already exists"
-
-
-def test_input_types_come_back_by_their_canonical_word(admin: AdminServer) -> None:
-    done(admin, "add_app", {**APP, "input_type": "ints"})
-
-    assert asked(admin, "get_application", {"name": "app"})["input_type"] == "integers"
-
-
 def test_an_app_s_own_settings_are_in_the_catalog(admin: AdminServer) -> None:
     body = {**APP, "slo_policy": "error", "timeout_micros": 7_000_000}
 
@@ -239,6 +227,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "get_model": (VERSION, {"model_name": TEXT, "model_version": TEXT}),
     "get_all_containers": ({"verbose": True}, {"verbose": BOOL}),
     "get_container": ({**VERSION, "replica_id": 0}, {"model_name": TEXT, "model_version": TEXT, "replica_id": NUMBER}),
+    "get_state": ({"app_name": "app", "uid": 0}, {"app_name": TEXT, "uid": NUMBER}),
 }
 EVERY_FIELD = [(call, field, wanted) for call, (_, fields) in FIELDS.items() for field, wanted in fields.items()]
 
@@ -342,6 +331,7 @@ def test_a_request_that_makes_no_sense_is_refused_in_clipper_s_words(
         ("probe", VERSION, "JSON object does not have required key: input"),
         ("probe", {**VERSION, "input": [1.0]}, "model with name 'm' and version '1' does not exist"),
         ("probe", {**VERSION, "input": [1.0], "timeout_s": 61}, "timeout_s is 61; expected 1 to 60 seconds"),
+        ("probe", {**VERSION, "input": [1.0], "uid": 1}, "Type mismatch! JSON key uid expected type Stringbut"),
         ("probe", {**VERSION, "input": [1.0], "timeout_s": "1"}, "Type mismatch! JSON key timeout_s expected"),
     ],
 )
@@ -352,6 +342,36 @@ def test_a_bad_request_to_our_own_calls_is_refused_in_json(
 
     assert answer.status_code == 400
     assert answer.json()["cause"].startswith(cause)
+
+
+def test_of_a_version_that_was_registered_anew_the_old_one_is_not_probed(admin: AdminServer) -> None:
+    uid = admin.post("/admin/v1/versions", {**V1_VERSION, "staged": True}).json()["uid"]
+    admin.post("/admin/v1/versions", V1_VERSION)
+
+    answer = admin.post("/admin/v1/probe", {**VERSION, "uid": uid, "input": [1.0]})
+
+    assert (answer.status_code, answer.json()["error"]) == (409, "Refused")
+    assert "registered anew" in answer.json()["cause"]
+
+
+def test_a_version_is_in_the_catalog_with_all_that_was_said_of_it(admin: AdminServer) -> None:
+    said = {
+        **V1_VERSION,
+        "container_name": "image:1",
+        "labels": ["x"],
+        "batch_size": 7,
+        "replicas": 2,
+        "retry": False,
+        "sample": "[1.5]",
+        "legacy": True,
+        "staged": True,
+    }
+    uid = admin.post("/admin/v1/versions", said).json()["uid"]
+
+    [version] = admin.get("/admin/v1/catalog").json()["versions"]
+
+    renamed = {"model_name": "name", "model_version": "version", "container_name": "image"}
+    assert version == {renamed.get(key, key): value for key, value in said.items()} | {"uid": uid, "public_key": ""}
 
 
 def test_a_store_without_conflict_has_nothing_to_restore(admin: AdminServer) -> None:
@@ -419,6 +439,7 @@ def test_a_body_that_is_not_declared_as_json_is_refused(admin: AdminServer, kind
         ("GET", "/", 404, "/ is no path of the admin service"),
         ("GET", "/admin/add_app", 405, "/admin/add_app does not take GET; it takes POST"),
         ("DELETE", "/admin/v1/catalog", 405, "/admin/v1/catalog does not take DELETE; it takes GET"),
+        ("PUT", "/admin/add_app", 405, "/admin/add_app does not take PUT; it takes POST"),
     ],
 )
 def test_an_unknown_path_or_method_is_said_to_be_so(
@@ -426,9 +447,20 @@ def test_an_unknown_path_or_method_is_said_to_be_so(
 ) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
-    found, said = raw(admin, method, path, headers=headers)
+    for body in (b"", b"{}"):
+        found, said = raw(admin, method, path, headers=headers, body=body)
 
-    assert (found, said["cause"]) == (status, cause)
+        assert (found, said["cause"]) == (status, cause)
+
+
+def test_a_body_that_is_not_as_its_encoding_says_is_refused(admin: AdminServer) -> None:
+    not_gzip = {"Content-Encoding": "gzip"}
+    clippers = admin.post("/admin/get_all_models", b'{"verbose": true}', headers=not_gzip)
+    ours = admin.post("/admin/v1/versions", b"{}", headers=not_gzip)
+
+    cause = "the body is not encoded as its headers say"
+    assert (clippers.status_code, clippers.text.partition(". ")[0]) == (400, f"Error parsing JSON: {cause}")
+    assert (ours.status_code, ours.json()) == (400, {"error": "Bad request", "cause": cause})
 
 
 def test_a_huge_body_is_refused_before_it_is_read_whole(admin: AdminServer) -> None:
@@ -444,14 +476,18 @@ def test_a_huge_body_is_refused_before_it_is_read_whole(admin: AdminServer) -> N
     assert (answer.status, said["cause"]) == (413, "the body is larger than 16777216 bytes")
 
 
-def raw(admin: AdminServer, method: str, path: str, *, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+def raw(
+    admin: AdminServer, method: str, path: str, *, headers: dict[str, str], body: bytes = b""
+) -> tuple[int, dict[str, str]]:
     """Send exactly these headers, and return status and JSON."""
     connection = http.client.HTTPConnection(admin.address, timeout=10)
     try:
         connection.putrequest(method, path, skip_host="Host" in headers)
         for name, value in headers.items():
             connection.putheader(name, value)
-        connection.endheaders()
+        if body:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
     finally:

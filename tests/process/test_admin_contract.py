@@ -158,6 +158,19 @@ CASES = [
         "No model with name 'n' exists.",
         *(ADD_APP, ADD_M1),
     ),
+    # and their types, before they are counted; they are counted before links that are there are looked at
+    refused(
+        "add_model_links",
+        {"app_name": "a", "model_names": ["m", "i"]},
+        "Model with name 'i' has incompatible input_type 'integers'. Requested app to link to has input_type 'doubles'.",
+        *(ADD_APP, ADD_M1, ADD_INTS),
+    ),
+    refused(
+        "add_model_links",
+        {"app_name": "a", "model_names": ["m", "n"]},
+        "Applications must be linked with at most one model. Attempted to add links to 2 models.",
+        *(ADD_APP, ADD_M1, ADD_LINK, ("add_model", {**MODEL, "model_name": "n"})),
+    ),
     refused(*ADD_LINK, "The model with name 'm' is already linked to 'a'", ADD_APP, ADD_M1, ADD_LINK),
     refused(
         "add_model_links",

@@ -305,7 +305,8 @@ def test_a_batch_without_bytes_is_an_error_and_its_container_goes_on(frontend: F
         empty = frontend.predict("strings", "")
         after = frontend.predict("strings", "text")
 
-    assert empty.status == 400 or "without bytes" in empty.json["cause"]
+    assert (empty.status, empty.json["error"]) == (500, "Model error")
+    assert "An input without bytes cannot be sent by RPC version 3." in empty.json["cause"]
     assert after.json["output"] == "text"
     assert container.batches == [1]
 

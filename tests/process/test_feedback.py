@@ -137,10 +137,13 @@ def test_an_app_takes_feedback_at_each_of_its_paths(rig: Rig, path: str) -> None
         ("doubles", {"uid": 0, "input": 1.0, "label": 1.0}, "JSON key input expected type Arraybut found type Number"),
         ("doubles", {"uid": 0, "input": ["1"], "label": 1.0}, "Array input of type String is not of type double"),
         ("integers", {"uid": 0, "input": [1.5], "label": 1.0}, "Array input of type Number is not of type int"),
-        ("integers", {"uid": 0, "input": [2**31], "label": 1.0}, ""),
+        ("integers", {"uid": 0, "input": [2**31], "label": 1.0}, "2147483647"),
+        ("floats", {"uid": 0, "input": [1e39], "label": 1.0}, "a number is too large for a float of 32 bits"),
+        ("doubles", '{"uid": 0, "input": [1.0], "label": NaN}', "JSON parse error"),
+        ("strings", '{"uid": 0, "input": "\\ud800", "label": 1}', "JSON parse error"),
         ("strings", {"uid": 0, "input": 7, "label": 1.0}, "JSON key input expected type Stringbut found type Number"),
         ("bytes", {"uid": 0, "input": "$", "label": 1.0}, "is not of type base64-encoded string"),
-        ("doubles", {"uid": 1.5, "input": [1.0], "label": 1.0}, ""),
+        ("doubles", {"uid": 1.5, "input": [1.0], "label": 1.0}, "Expected `int`, got `float` - at `$.uid`"),
     ],
 )
 def test_feedback_that_is_none_is_400_in_plain_text_and_not_kept(rig: Rig, app: str, body: object, what: str) -> None:
@@ -187,11 +190,11 @@ def test_feedback_that_comes_at_once_is_all_kept(rig: Rig) -> None:
     assert {each["uid"] for each in rig.kept("?app=integers&most=200")} == set(range(100, 300))
 
 
-@pytest.mark.parametrize("most", ["0", "-1", "x", "10001", ""])
+@pytest.mark.parametrize("most", ["0", "-1", "x", "10001", "", "9" * 18, "9" * 5000, "1.0", "\u0663"])
 def test_how_much_is_asked_for_must_be_a_number_in_range(rig: Rig, most: str) -> None:
     answer = rig.admin.get(f"/admin/v1/feedback?most={most}")
 
-    assert (answer.status_code, answer.json()["cause"]) == (400, f"most is {most}; expected 1 to 10000 entries")
+    assert (answer.status_code, answer.json()["cause"]) == (400, f"most is {most[:40]}; expected 1 to 10000 entries")
 
 
 def test_while_the_store_is_away_feedback_is_said_not_to_be_kept(tmp_path: Path) -> None:

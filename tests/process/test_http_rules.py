@@ -152,6 +152,9 @@ def test_every_other_request_is_answered_in_json_and_closes_the_connection(
         assert reply.body == b""
     if status == 405 and "predict" in target:
         assert reply.header("Allow") == "POST"
+        assert method == "HEAD" or reply.json["cause"] == f"{target} does not take {method}; it takes POST"
+    if target == "/":
+        assert reply.json["cause"] == "/ is no path of a query frontend; GET /openapi.json lists them"
     client.expect_end()
 
 

@@ -107,10 +107,32 @@ async def test_the_document_has_every_route_and_no_other(frontend: Frontend) -> 
 
 
 @pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        ({"input": [1.0]}, True),
+        ({"input_batch": [[1.0], []], "version": "1"}, True),
+        ({"input": [1.0], "input_batch": 7}, True),
+        ({}, False),
+        ({"version": "1"}, False),
+        ({"input": None, "input_batch": [[1.0]]}, False),
+        ({"input_batch": [1.0]}, False),
+        ({"input": [1.0], "version": 1}, False),
+        ([], False),
+    ],
+)
+def test_the_document_tells_predict_requests_from_others(frontend: Frontend, body: object, *, is_one: bool) -> None:
+    schema = ask(frontend, "GET", "/openapi.json").json["paths"]["/a/predict"]["post"]["requestBody"]["content"]
+
+    assert (problems_of(body, schema["application/json"]["schema"]) == []) is is_one
+    assert (ask(frontend, "POST", "/a/predict", json.dumps(body).encode()).status == 200) is is_one
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body"),
     [
         ("POST", "/a/predict", b'{"input": [1.0]}'),
         ("POST", "/a/predict", b'{"input_batch": [[1.0], [2.0]]}'),
+        ("POST", "/a/predict", b'{"input": [1.0], "input_batch": null}'),
         ("POST", "/a/predict", b"{"),
         ("POST", "/nobody/predict", b"{}"),
         ("POST", "/a/update", b'{"uid": 1, "input": [1.0], "label": 1.0}'),
@@ -179,6 +201,17 @@ def test_a_local_frontend_answers_its_own_page_and_every_program(
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.3.2.1:80", "[::1]", f"[::1]:{port}"):
         assert ask(frontend, method, path, body, host=host).status == 200
         assert ask(frontend, method, path, body, host=host, Origin=f"http://{host}").status == 200
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WAYS)
+def test_a_local_frontend_answers_a_program_that_names_no_host(
+    frontend: Frontend, method: str, path: str, body: bytes | None
+) -> None:
+    """As HTTP/1.0 lets it, and the health checks of some load balancers do. A browser always names one."""
+    with frontend.client() as client:
+        client.send(f"{method} {path} HTTP/1.0\r\nContent-Length: {len(body or b'')}\r\n\r\n".encode() + (body or b""))
+
+        assert client.reply(method).status == 200
 
 
 def test_a_head_that_was_refused_is_refused_again(frontend: Frontend) -> None:

@@ -128,7 +128,7 @@ def test_health_and_metadata_are_there_below_the_prefix_too(
         ("GET", "/v2/models/loose/versions/1", 404, "(none is linked)"),
         ("GET", "/v2/models/versions/versions/3/ready", 503, "no replica of model 'versions:3'"),
         ("GET", "/v2/models/loose/ready", 503, "linked to no model"),
-        ("GET", "/v2/models/doubles/infer", 405, "Method Not Allowed"),
+        ("GET", "/v2/models/doubles/infer", 405, "Method Not Allowed: /v2/models/doubles/infer does not take GET"),
         ("GET", "/v2/nothing", 404, "Not Found"),
         ("GET", "/clipper/v2/models/doubles/nothing", 404, "Not Found"),
     ],
@@ -176,6 +176,16 @@ def test_rows_become_queries_and_their_outputs_one_tensor(
         "outputs": [{"name": "output", "datatype": datatype_out, "shape": shape_out, "data": data_out}],
     }
     assert reply.header("X-Clipper-Model") == f"{app}:1"
+
+
+def test_null_is_as_good_as_nothing(frontend: Frontend) -> None:
+    tensor = {"name": "a", "datatype": "FP64", "shape": [1, 2], "data": [1, 2], "parameters": None}
+    for outputs in (None, [{"name": "output", "parameters": None}]):
+        body = {"id": None, "parameters": None, "inputs": [tensor], "outputs": outputs}
+
+        reply = ask(frontend, "POST", "/v2/models/doubles/infer", json.dumps(body).encode())
+
+        assert (reply.status, reply.json["outputs"][0]["data"]) == (200, [3.0])
 
 
 def test_binary_tensors_go_in_and_out(frontend: Frontend) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, unpack_inputs
-from clipper_nomad_frontend import predict_request
+from clipper_nomad_frontend import feedback_request, predict_request
 from clipper_nomad_frontend.feedback_request import read_feedback
 from clipper_nomad_frontend.predict_request import NO_OBJECT, RequestError, RequestReader
 
@@ -42,6 +42,23 @@ def test_a_large_body_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(RequestError, match="null"):
         RequestReader(InputType.DOUBLES).read(b'{"input": [' + b"1," * 50_000 + b"null]}")
+
+
+def test_large_feedback_is_not_looked_at_twice_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> str:
+        raise AssertionError("looked at again")
+
+    monkeypatch.setattr(feedback_request, "explain_input", never)
+
+    with pytest.raises(RequestError, match="null"):
+        read_feedback(InputType.DOUBLES, b'{"uid": 0, "label": 1, "input": [' + b"1," * 50_000 + b"null]}")
+
+
+@pytest.mark.parametrize("size", [1, 2 * predict_request.LARGEST_EXPLAINED])
+def test_a_body_that_is_no_json_is_said_to_be_none_however_large(size: int) -> None:
+    for body in (b'{"input": [NaN]}', b'{"input": [1.0', b'{"x": ' + b"[" * 100_000):
+        with pytest.raises(RequestError, match="Error parsing JSON: JSON parse error: "):
+            RequestReader(InputType.DOUBLES).read(b" " * size + body)
 
 
 # ---- JSON → bytes → what a function gets, and back -------------------------------------------------------------------

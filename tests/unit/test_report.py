@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from clipper_nomad.admin.openapi_schemas import ANSWERS, ref
 from clipper_nomad_frontend.catalog import Catalog
 from clipper_nomad_frontend.config import read_settings
 from clipper_nomad_frontend.report import frontend_report
+from tests.process.openapi_checks import problems_of
 from tests.unit.simulation import SimulatedFrontend, Speed, current, identity_app, identity_version
 
 PEERS = ({"frontend": "f-2", "address": "ipc:///run/2", "linked": True, "links_here": False},)
@@ -70,6 +72,12 @@ def test_replicas_versions_and_apps_are_listed() -> None:
             "relayed": 0, "last_error": None, "batch_limit": 2, "cache_hits": 0, "cache_lookups": 0,
         }
     ]  # fmt: skip
+    ready["exec_ms_per_input"] = 1.1
+    assert problems_of({"live": 1, "frontends": [said]}, ref("Frontends")) == []
+    form = ANSWERS["Report"]["properties"]
+    assert set(said) == set(form)
+    for part in ("replicas", "versions", "apps", "peers"):
+        assert all(set(each) == set(form[part]["items"]["properties"]) for each in said[part]), part
     (app,) = said["apps"]
     assert (app["app"], app["queries"], app["late"], app["defaults"], app["errors"]) == ("app", 3, 0, 0, 0)
     assert app["p50_ms"] == 1.5
