@@ -159,6 +159,8 @@ def _count_and_length(kind: InputType, tensor: _Input) -> tuple[int, int]:
         count, length = (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
     if not 1 <= count <= MAX_BATCH_COUNT:
         raise TensorError(f"input '{tensor.name}' holds {count} inputs; 1 to {MAX_BATCH_COUNT} are taken")
+    if count > 1 and not length:  # a body of 80 bytes would ask for 65,536 predictions
+        raise TensorError(f"the shape {shape} of input '{tensor.name}' is {count} inputs without an element")
     if kind in FIXED_WIDTH and length * FIXED_WIDTH[kind].itemsize > MAX_FRAME_BYTES:
         raise TensorError(f"an input of {length} numbers is too long; at most {MAX_FRAME_BYTES} bytes can be sent")
     return count, length

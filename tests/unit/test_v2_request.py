@@ -201,6 +201,7 @@ FLAT = {"name": "a", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}
         ({"inputs": [{**FLAT, "shape": [0, 2], "data": []}]}, "holds 0 inputs"),
         ({"inputs": [{**FLAT, "shape": [MAX_BATCH_COUNT + 1, 0], "data": []}]}, f"1 to {MAX_BATCH_COUNT}"),
         ({"inputs": [{**FLAT, "shape": [1, 2**62], "data": []}]}, "is too long"),
+        ({"inputs": [{**FLAT, "shape": [2, 0], "data": []}]}, "is 2 inputs without an element"),
         ({"inputs": [{**FLAT, "shape": [2**63, 1]}]}, "`$.inputs[0].shape[0]`"),
         ({"inputs": [{**FLAT, "datatype": "BF16"}]}, "takes doubles: FP64"),
         ({"inputs": [{**FLAT, "datatype": "BOOL"}]}, "takes doubles: FP64"),
