@@ -95,7 +95,7 @@ def test_rights_that_are_missing_come_with_the_commands_that_give_them(guarded: 
 
     as_root(guarded, shell, lacking[0]["fix"])
 
-    assert len(lacking) == 8
+    assert len(lacking) == 9
     assert [check["level"] for check in doctor("Nomad", NOMAD_TOKEN=token)] == ["well"]
 
 
