@@ -50,7 +50,7 @@ class Plan:
     version: str
     kind: InputType
     image: str
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     num_replicas: int = 1
     batch_size: int = -1
     retry: bool = True
