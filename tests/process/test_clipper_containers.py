@@ -305,7 +305,8 @@ def test_a_batch_without_bytes_is_an_error_and_its_container_goes_on(frontend: F
         empty = frontend.predict("strings", "")
         after = frontend.predict("strings", "text")
 
-    assert empty.status == 400 or "without bytes" in empty.json["cause"]
+    assert empty.status == 500
+    assert "without bytes" in empty.json["cause"]
     assert after.json["output"] == "text"
     assert container.batches == [1]
 
