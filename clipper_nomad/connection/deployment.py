@@ -7,7 +7,7 @@
     activate            the version becomes current, in one transaction
 
 Whatever fails on the way, also Ctrl+C: the staged record is deleted, the replicas are stopped, the old version serves on.
-Pure policy is in readiness.py. Called by connection.py.
+Pure policy is in readiness.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asking an app for a prediction over HTTP, as any client would. Called by connection.py; knows no admin service."""
+"""Asking an app for a prediction over HTTP, as any client would. Knows no admin service."""
 
 from __future__ import annotations
 
