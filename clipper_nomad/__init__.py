@@ -14,6 +14,7 @@ from os import environ
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clipper_nomad import deployers as deployers
     from clipper_nomad.cluster.discovery import ConsulDNS as ConsulDNS
     from clipper_nomad.cluster.jobs.options import JobOptions as JobOptions
     from clipper_nomad.cluster.jobs.requirements import Constraint as Constraint
@@ -162,6 +163,7 @@ __all__ = [
     "__registry__",
     "__version__",
     "deploy_regex_str",
+    "deployers",
     "deployment_regex",
     "local",
 ]
@@ -175,6 +177,8 @@ def __getattr__(name: str) -> object:
         return toolkit_version()
     if name == "__registry__":
         return environ.get("CLIPPER_REGISTRY", "clipper")  # Clipper's
+    if name == "deployers":
+        return import_module(f"{__name__}.{name}")  # a package, which its name is bound to then
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.errors import ClipperException
+from clipper_nomad.errors import BundleError, ClipperException
 
 # Clipper's fixed ports inside a container; on a cluster the outside ports are dynamic
 CLIPPER_INTERNAL_QUERY_PORT = 1337
@@ -70,6 +70,19 @@ def check_cache_size(cache_size: int | None) -> None:
         raise ClipperException(f"cache_size is {cache_size}; expected a number of bytes, or 0 for no cache.")
 
 
+def packages_of(title: str, pkgs_to_install: Sequence[object] | None) -> tuple[str, ...]:
+    """Return pip's requirements. `title`: of their model. Raises: BundleError: they are one text, whose letters pip would
+    take for packages, or one of them is no text.
+    """
+    packages = [] if isinstance(pkgs_to_install, str) else list(pkgs_to_install or ())
+    named = tuple(each.strip() for each in packages if isinstance(each, str))
+    if isinstance(pkgs_to_install, str) or len(named) < len(packages) or "" in named:
+        raise BundleError(
+            f"{title}: pkgs_to_install is {pkgs_to_install!r}; expected a list of packages.", hint="Such as ['six==1.17.0']."
+        )
+    return named
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why the replicas of a model version do not become ready: one sentence, and the end of a replica's log."""
@@ -118,7 +131,10 @@ class ContainerManager(Protocol):
         container_registry: str | None,
         pkgs_to_install: Sequence[str] | None,
     ) -> str:
-        """Put a bundle where its replicas can be started from, and return the image's (or bundle's) reference."""
+        """Put a bundle where its replicas can be started from, and return the image's (or bundle's) reference.
+
+        Raises: BundleError: the packages are none.
+        """
 
     def withdraw_bundle(self, image: str) -> None:
         """Remove again what `publish_bundle` put there for `image`, as far as nobody else published the same."""

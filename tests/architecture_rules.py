@@ -36,7 +36,8 @@ FRAMEWORKS = "numpy keras onnx onnxruntime pyspark skl2onnx sklearn skops tensor
 ROWS = {
     # the library's root holds public names, each loaded when first asked for
     "clipper_nomad": row(
-        f"{ERRORS} {TOOLKIT} {CONTAINERS} {CONNECTION} {LOCAL} clipper_nomad.docker_host {CLUSTER} clipper_nomad.connect"
+        f"{ERRORS} {TOOLKIT} {CONTAINERS} {CONNECTION} {DEPLOYERS} {LOCAL} clipper_nomad.docker_host {CLUSTER}"
+        " clipper_nomad.connect"
     ),
     "clipper_nomad.connect": row(f"{ERRORS} {CONNECTION} {LOCAL}"),
     SESSIONS: row(others="requests"),

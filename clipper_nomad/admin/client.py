@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -41,7 +41,7 @@ class NewVersion:
     version: str
     input_type: str
     image: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     batch_size: int = ADAPTIVE_BATCH_SIZE
     replicas: int = 1
     retry: bool = True
@@ -143,7 +143,7 @@ class AdminClient:
             "model_version": new.version,
             "input_type": new.input_type,
             "container_name": new.image,
-            "labels": list(new.labels),
+            "labels": new.labels,  # as it is: one text is refused there, not taken for its letters
             "batch_size": new.batch_size,
             "replicas": new.replicas,
             "retry": new.retry,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -175,11 +174,13 @@ def _say(output: Output, connection: ClipperConnection, done: Deployment, *, app
 
 
 def _parsed_sample(sample: str | None, input_type: str | None) -> object:
+    from clipper_nomad.protocol.datatypes import decode_base64
+
     if sample is None:
         return None
     try:
         value = json.loads(sample)
-        return base64.b64decode(value, validate=True) if input_type in {"bytes", "byte", "b"} else value
+        return decode_base64(value) if input_type in {"bytes", "byte", "b"} else value
     except (ValueError, TypeError) as exc:
         raise WrongUsage(
             f"The sample is no JSON of an input: {exc}.",

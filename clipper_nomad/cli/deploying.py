@@ -108,16 +108,14 @@ def _deploy_with_app(
 
 def _deploy_for_app(connection: ClipperConnection, function: Callable[..., object], target: Target) -> Deployment:
     """Deploy a model for an app of another name, which is there."""
+    from clipper_nomad.deployers.app import next_version
     from clipper_nomad.deployers.python import deploy_python_closure
 
-    name, version = target.name, target.version
-    if version is None:
-        numbers = [one["model_version"] for one in connection.get_all_models(verbose=True) if one["model_name"] == name]
-        version = str(1 + max((int(number) for number in numbers if number.isdecimal()), default=0))
+    name = target.name
     done = deploy_python_closure(
         connection,
         name,
-        version,
+        target.version if target.version is not None else next_version(connection, name),
         target.kind,
         function,
         num_replicas=target.replicas,

@@ -59,7 +59,7 @@ from clipper_nomad.cluster.routes import FabioLoadBalancer, LoadBalancer
 from clipper_nomad.cluster.secret_keeper import ClusterSecrets, SecretKeeper
 from clipper_nomad.cluster.telling import CellTelling
 from clipper_nomad.cluster.way_in import check_way_in
-from clipper_nomad.container_manager import ClusterAdapter, Failure
+from clipper_nomad.container_manager import ClusterAdapter, Failure, packages_of
 from clipper_nomad.errors import ClipperException, InvalidSetting, UnconnectedException
 from clipper_nomad.images.image_set import ImageSet
 from clipper_nomad.images.parts import Part
@@ -345,7 +345,7 @@ class NomadContainerManager:
 
         Raises: ImageError. BundleError, AdminRefused, AdminUnreachable: of a bundle.
         """
-        packages = tuple(pkgs_to_install or ())
+        packages = packages_of(f"Model {name}:{version}", pkgs_to_install)
         return self._publishing.publish(
             name, version, bundle, base=base_image, registry=container_registry, packages=packages
         )

@@ -118,7 +118,7 @@ class CatalogCalls:
             version=str(version),
             input_type=input_type,
             image=image,
-            labels=tuple(labels or ()),
+            labels=labels or (),
             batch_size=batch_size,
             legacy=True,
         )

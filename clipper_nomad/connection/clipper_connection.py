@@ -271,7 +271,7 @@ class ClipperConnection(ReplicaCalls):
             version=number,
             kind=kind,
             image=image,
-            labels=tuple(labels or ()),
+            labels=labels or (),
             num_replicas=num_replicas,
             batch_size=batch_size,
             retry=retry,

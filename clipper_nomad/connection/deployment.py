@@ -7,7 +7,7 @@
     activate            the version becomes current, in one transaction
 
 Whatever fails on the way, also Ctrl+C: the staged record is deleted, the replicas are stopped, the old version serves on.
-Pure policy is in readiness.py. Called by connection.py.
+Pure policy is in readiness.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Plan:
     version: str
     kind: InputType
     image: str
-    labels: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     num_replicas: int = 1
     batch_size: int = -1
     retry: bool = True

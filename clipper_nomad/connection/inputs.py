@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipper_nomad.errors import ClipperException
-from clipper_nomad.protocol.datatypes import InputType, input_type
+from clipper_nomad.protocol.datatypes import InputType, decode_base64, input_type
 
 Input = list[float] | list[int] | str
 INT32 = np.iinfo(np.int32)
@@ -137,7 +137,7 @@ def _as_text(value: object) -> str | None:
 
 def _is_base64(text: str) -> bool:
     try:
-        base64.b64decode(text, validate=True)
+        decode_base64(text)
     except ValueError:
         return False
     return True

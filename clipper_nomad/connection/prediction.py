@@ -1,4 +1,4 @@
-"""Asking an app for a prediction over HTTP, as any client would. Called by connection.py; knows no admin service."""
+"""Asking an app for a prediction over HTTP, as any client would. Knows no admin service."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PredictClient:
         started = time.monotonic()
         answer = self._post(url, body, request_id, ANSWER_WITHIN_S if timeout_s is None else timeout_s)
         latency_ms = (time.monotonic() - started) * 1000
-        said = _json(answer)
+        said = object_in(answer)
         if answer.status_code != requests.codes.ok or "query_id" not in said:
             raise _failed(url, answer, said, request_id)
         return Prediction(
@@ -92,7 +92,7 @@ class PredictClient:
             ) from exc
         if answer.status_code != requests.codes.ok:
             raise ClipperException(f"Received error status code: {answer.status_code} and message: {answer.text}")
-        return dict(_json(answer))
+        return dict(object_in(answer))
 
     def _post(self, url: str, body: object, request_id: str, within_s: float) -> requests.Response:
         try:
@@ -121,7 +121,8 @@ class PredictClient:
             ) from exc
 
 
-def _json(answer: requests.Response) -> Mapping[str, Any]:
+def object_in(answer: requests.Response) -> Mapping[str, Any]:  # Any: JSON
+    """Return the JSON object in an answer, an empty one if there is none."""
     try:
         said = answer.json()
     except requests.JSONDecodeError:

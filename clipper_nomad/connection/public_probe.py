@@ -5,14 +5,13 @@ The query frontends answer it there as they answer admin, to whoever has the tok
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote
 
 import requests
 
 from clipper_nomad.admin.client import Probe, Staged
 from clipper_nomad.connection.inputs import Input
+from clipper_nomad.connection.prediction import object_in
 
 CONNECT_WITHIN_S = 3.0
 
@@ -33,7 +32,7 @@ def probe_through(url: str, staged: Staged, sample: Input, *, token: str, within
             )
     except requests.RequestException as exc:
         return Probe(frontend=where, kind="unreachable", cause=f"it could not be asked: {exc}")
-    said = _json(answer)
+    said = object_in(answer)
     if answer.status_code == requests.codes.ok and "output" in said:
         return Probe(frontend=where, kind="", cause="", output=said["output"], exec_micros=int(said.get("exec_micros", 0)))
     cause = str(said.get("cause") or answer.text[:200].strip() or answer.reason)
@@ -43,11 +42,3 @@ def probe_through(url: str, staged: Staged, sample: Input, *, token: str, within
         return Probe(frontend=where, kind="unreachable", cause=f"HTTP {answer.status_code} {cause}")
     is_busy = answer.status_code == requests.codes.too_many_requests
     return Probe(frontend=where, kind="busy" if is_busy else str(said["kind"]), cause=cause)
-
-
-def _json(answer: requests.Response) -> Mapping[str, Any]:  # Any: JSON
-    try:
-        said = answer.json()
-    except requests.JSONDecodeError:
-        return {}
-    return said if isinstance(said, dict) else {}

@@ -6,7 +6,7 @@ The middle of ClipperConnection: what runs (the container manager) and what is r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from clipper_nomad.admin.client import AdminClient
 from clipper_nomad.cell_block import show
@@ -17,8 +17,6 @@ from clipper_nomad.errors import ClipperException, InvalidSpec
 
 SCALE_WITHIN_S = 300.0  # an image may have to be pulled
 LOOK_EVERY_S = 0.25
-
-
 MOST_REPLICAS = 10_000  # admin's limit
 
 
@@ -36,7 +34,12 @@ class ReplicaCalls(CatalogCalls):
         super().__init__(AdminClient(self.cm.get_admin_addr, self.cm.get_admin_token), self.cm.logger)
 
     def set_model_version(self, name: str, version: object, num_replicas: int | None = None) -> None:
-        """Let a registered version answer queries, and set how many replicas it has."""
+        """Let a registered version answer queries, and set how many replicas it has.
+
+        Raises: InvalidSpec: `num_replicas` is no such number; nothing is changed.
+        """
+        if num_replicas is not None:
+            check_count(num_replicas)
         self._admin.call("set_model_version", model_name=name, model_version=str(version))
         if num_replicas is not None:
             self.set_num_replicas(name, num_replicas, version)
@@ -70,16 +73,26 @@ class ReplicaCalls(CatalogCalls):
 
     def stop_models(self, model_names: Sequence[str]) -> None:
         """Stop and unregister every version of these models; names that nothing is registered under are passed over."""
-        self._stop_versions(lambda model: model["model_name"] in model_names)
+        names = _each(model_names)
+        self._stop_versions(lambda model: model["model_name"] in names)
 
     def stop_versioned_models(self, model_versions_dict: Mapping[str, Sequence[object]]) -> None:
-        """Stop and unregister these versions, given as name → versions, also current ones."""
-        self._require_connection()
-        self._stop_and_unregister({name: list(map(str, some)) for name, some in model_versions_dict.items()})
+        """Stop and unregister these versions, given as name → versions, also current ones.
+
+        Raises: AdminRefused: one of them is not registered; nothing is stopped then.
+        """
+        wanted = {name: list(dict.fromkeys(map(str, _each(some)))) for name, some in model_versions_dict.items()}
+        known = set(self.get_all_models())
+        for name, versions in wanted.items():
+            for number in versions:
+                if f"{name}:{number}" not in known:  # refused in admin's words, before anything is stopped
+                    self._admin.call("delete_versioned_model", model_name=name, model_version=number)
+        self._stop_and_unregister(wanted)
 
     def stop_inactive_model_versions(self, model_names: Sequence[str]) -> None:
         """Stop and unregister every version of these models that is not current."""
-        self._stop_versions(lambda model: model["model_name"] in model_names and not model["is_current_version"])
+        names = _each(model_names)
+        self._stop_versions(lambda model: model["model_name"] in names and not model["is_current_version"])
 
     def stop_all_model_containers(self) -> None:
         """Stop all replicas and unregister all models."""
@@ -128,3 +141,8 @@ class ReplicaCalls(CatalogCalls):
                 self._admin.call("delete_versioned_model", model_name=name, model_version=number)
                 self.logger.info("Model %s:%s was unregistered", name, number)
         self.cm.forget_models(models)
+
+
+def _each(given: Iterable[object]) -> list[object]:
+    """Return a list; one text is one thing, and not its letters."""
+    return [given] if isinstance(given, str) else list(given)

@@ -6,13 +6,12 @@ with the query or the function is returned as one of Clipper's three texts, not 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, input_type, unpack_inputs
+from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, decode_base64, input_type, unpack_inputs
 
 WRONG_KEY = "Invalid input type or JSON key"
 WRONG_TYPE = "Invalid input type"
@@ -65,6 +64,8 @@ def _inputs_in(query: object) -> Sequence[object] | None:
 
 def _as_batch(inputs: Sequence[object], kind: InputType) -> NDArray[np.generic]:
     """Return the array that a predict function gets. Inputs of unequal length are an array of arrays, as in Clipper."""
+    if not inputs:
+        return np.empty(0, dtype=object)
     if kind in FIXED_WIDTH:
         vectors = [_vector(one, kind) for one in inputs]
         if len({len(vector) for vector in vectors}) == 1:
@@ -92,7 +93,7 @@ def _vector(one: object, kind: InputType) -> NDArray[np.generic]:
 
 def _bytes(one: object, kind: InputType) -> bytes:
     if isinstance(one, str):
-        return one.encode() if kind is InputType.STRINGS else base64.b64decode(one, validate=True)
+        return one.encode() if kind is InputType.STRINGS else decode_base64(one)
     if isinstance(one, bytes) and kind is InputType.BYTES:
         return one
     iter(one)  # type: ignore[call-overload]  # a TypeError is what is asked for

@@ -48,7 +48,7 @@ def deploy_app(  # noqa: PLR0913  # what ClipperConnection.deploy takes
 ) -> DeployedApp:
     """Deploy `func` as model `name` and link it to the app `name`. See `ClipperConnection.deploy`."""
     app = _app_to_serve(conn, name, kind)
-    number = _next_version(conn, name) if version is None else version
+    number = next_version(conn, name) if version is None else version
     if app is None:
         conn.register_application(
             name,
@@ -102,6 +102,7 @@ def _app_to_serve(conn: ClipperConnection, name: str, kind: InputType) -> Json |
     return app
 
 
-def _next_version(conn: ClipperConnection, name: str) -> str:
+def next_version(conn: ClipperConnection, name: str) -> str:
+    """Return the number after the highest that a model has; versions that are no numbers do not count."""
     numbers = (model["model_version"] for model in conn.get_all_models(verbose=True) if model["model_name"] == name)
     return str(1 + max((int(number) for number in numbers if number.isdecimal()), default=0))

@@ -28,6 +28,7 @@ from clipper_nomad.container_manager import (
     Failure,
     check_cache_size,
     check_frontends,
+    packages_of,
 )
 from clipper_nomad.docker_host import limits, replicas
 from clipper_nomad.docker_host.containers import ExtraSettings
@@ -236,9 +237,9 @@ class DockerContainerManager:
     ) -> str:
         """Build a model's image on the Docker host, push it where a registry is named, and return what to deploy.
 
-        Raises: ImageError.
+        Raises: ImageError. BundleError: the packages are none.
         """
-        packages = tuple(pkgs_to_install or ())
+        packages = packages_of(f"Model {name}:{version}", pkgs_to_install)
         image = self._images.publish_model(
             self.cluster_name, name, version, bundle, base=base_image, registry=container_registry, packages=packages
         )

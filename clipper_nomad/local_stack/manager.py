@@ -16,7 +16,14 @@ from typing import Any
 
 from clipper_nomad.cell_block import show
 from clipper_nomad.cluster.jobs.options import JobOptions
-from clipper_nomad.container_manager import USUAL_CACHE_BYTES, ClusterAdapter, Failure, check_cache_size, check_frontends
+from clipper_nomad.container_manager import (
+    USUAL_CACHE_BYTES,
+    ClusterAdapter,
+    Failure,
+    check_cache_size,
+    check_frontends,
+    packages_of,
+)
 from clipper_nomad.errors import BundleError, ClipperException, StackError, UnconnectedException
 from clipper_nomad.local_stack import environments
 from clipper_nomad.local_stack.bundles import Published, publish, withdraw
@@ -200,7 +207,10 @@ class LocalContainerManager:
             self.logger.debug("local mode builds no image: %s, %s are not used", base_image, container_registry)
         self.status()
         title = f"Model {name}:{version}"
-        environment = self._environment(title, bundle, packages_to_install(title, pkgs_to_install))
+        packages = packages_of(title, pkgs_to_install)
+        if option := next((each for each in packages if each.startswith("-")), None):
+            raise BundleError(f"{title}: {option!r} in pkgs_to_install is no package.", hint="Such as 'six==1.17.0'.")
+        environment = self._environment(title, bundle, packages)
         try:
             published = publish(bundle, self._place.bundles)
         except BaseException:
@@ -430,17 +440,6 @@ class LocalContainerManager:
             f"The local stack of cluster {self.cluster_name!r} does not run (any more).",
             hint="Start it with clipper_nomad.local() or start_clipper().",
         )
-
-
-def packages_to_install(title: str, packages: Sequence[object] | None) -> tuple[str, ...]:
-    """Return pip's requirements. Raises: BundleError: one is none, or all of them are one text."""
-    if isinstance(packages, str):
-        raise BundleError(f"{title}: pkgs_to_install is a text; expected a list of texts.", hint=f"Such as [{packages!r}].")
-    asked = [each.strip() if isinstance(each, str) else "" for each in packages or ()]
-    for package, given in zip(asked, packages or (), strict=True):
-        if not package or package.startswith("-"):
-            raise BundleError(f"{title}: {given!r} in pkgs_to_install is no package.", hint="Such as 'six==1.17.0'.")
-    return tuple(asked)
 
 
 def manifest_of(bundle: Path) -> Manifest:

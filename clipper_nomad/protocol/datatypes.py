@@ -7,6 +7,7 @@ unpacks; wire.py only frames what is made here.
 
 from __future__ import annotations
 
+import base64
 import enum
 from typing import Any
 
@@ -65,6 +66,17 @@ def input_type(word: str) -> InputType:
     except KeyError:
         known = ", ".join(kind.word for kind in InputType)
         raise ValueError(f"unknown input type {word!r}; expected one of {known}") from None
+
+
+def decode_base64(text: str | bytes) -> bytes:
+    """Return the bytes that a text in base64 stands for; its padding may be left out, as in Clipper.
+
+    Raises: ValueError: it is none.
+    """
+    missing = -len(text) % 4
+    if missing:
+        text = text + "=" * missing if isinstance(text, str) else text + b"=" * missing
+    return base64.b64decode(text, validate=True)
 
 
 def unpack_inputs(

@@ -6,7 +6,6 @@ the body looked at again, to say what is wrong in Clipper's words. Source: docs/
 
 from __future__ import annotations
 
-import base64
 import json
 import struct
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType
+from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, decode_base64
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, MAX_FRAME_BYTES
 
 NO_OBJECT = "JSON schema invalid"  # Clipper's whole cause for a body that is no JSON object
@@ -147,9 +146,8 @@ class NotBase64(ValueError):
 
 
 def _unpack_base64(text: str) -> tuple[bytes, int]:
-    padding = "=" * (-len(text) % 4)  # may be left out, as in Clipper
     try:
-        return base64.b64decode(text + padding if padding else text, validate=True), 0
+        return decode_base64(text), 0
     except ValueError as exc:  # binascii.Error, and a plain one for characters beyond ASCII
         raise NotBase64(f"PredictionData of type String is not of type base64-encoded string: {exc}") from exc
 

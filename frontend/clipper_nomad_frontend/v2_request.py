@@ -6,7 +6,6 @@ of the tensors that say `binary_data_size`. An app takes one tensor; its rows ar
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ import numpy as np
 from msgspec import Meta, Raw
 from numpy.typing import NDArray
 
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType
+from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, decode_base64
 from clipper_nomad.protocol.wire import MAX_BATCH_COUNT, MAX_FRAME_BYTES
 from clipper_nomad_frontend.v2_tensors import NUMBERS, TAKEN, TEXTS, TensorError, elements_of, numbers_of, packed_rows
 
@@ -209,7 +208,7 @@ def _as_input(element: bytes, kind: InputType, parameters: Parameters) -> bytes:
             raise TensorError(f"an element is no UTF-8, and this application takes strings: {exc}") from exc
     elif parameters.get("content_type") == "base64":
         try:
-            return base64.b64decode(element + b"=" * (-len(element) % 4), validate=True)
+            return decode_base64(element)
         except ValueError as exc:
             raise TensorError(f"the content_type is base64, and an element is none: {exc}") from exc
     return element

@@ -1,6 +1,6 @@
 """What code that was written for Clipper's containers expects: texts as `bytes`, and an object with a method for each type.
 
-server.py and rpc.py put these around what they serve. Source: docs/clipper-contract.md, "Model runtime".
+server.py, trial.py and rpc.py put these around what they call. Source: docs/clipper-contract.md, "Model runtime".
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ def method_for(container: object, kind: InputType) -> Predict:
             "CLIPPER_INPUT_TYPE to a type that it takes."
         )
     return method
+
+
+def adapted(function: Predict, kind: InputType, *, texts_as_bytes: bool) -> Predict:
+    """Return `function` as it is to be called with inputs of `kind`: it may want its texts as `bytes`."""
+    return given_bytes(function) if texts_as_bytes and kind is InputType.STRINGS else function
 
 
 def given_bytes(function: Predict) -> Predict:

@@ -94,9 +94,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             lambda word: input_type(word.strip().lower()),
             "one of bytes, integers, floats, doubles, strings",
         ),
-        texts_as_bytes=reader.parsed(
-            "CLIPPER_STRINGS_AS", lambda word: _TEXT_FORMS[word.strip().lower()], False, "str or bytes"
-        ),
+        texts_as_bytes=texts_as_bytes(reader),
         frontends=reader.one_of(
             "the way to the frontends",
             reader.optional(
@@ -131,6 +129,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         reader.refuse("CLIPPER_RPC_VERSION is 3 and there are CURVE keys; a frontend of RPC version 3 knows no encryption")
     reader.check()
     return settings
+
+
+def texts_as_bytes(reader: Reader) -> bool:
+    """Return whether the predict function gets strings as `bytes`."""
+    return reader.parsed("CLIPPER_STRINGS_AS", lambda word: _TEXT_FORMS[word.strip().lower()], False, "str or bytes")
 
 
 def _source(reader: Reader) -> BundleSource | None:

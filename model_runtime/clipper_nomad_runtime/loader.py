@@ -6,7 +6,6 @@ is run. A folder `modules` in the bundle is put on sys.path, as in Clipper.
 
 from __future__ import annotations
 
-import base64
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipper_nomad.protocol.bundle import CLOSURE_NAME, DamagedBundle, check_python, read_manifest
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, input_type, unpack_inputs
+from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, decode_base64, input_type, unpack_inputs
 from clipper_nomad_runtime.frameworks import arguments
 
 MODULES_NAME = "modules"
@@ -70,7 +69,7 @@ def sample_array(sample: object, kind: InputType) -> NDArray[Any]:
             if row.ndim == 1:
                 return unpack_inputs(kind, 1, row.size, None, row.tobytes())
         elif isinstance(sample, str):
-            item = base64.b64decode(sample, validate=True) if kind is InputType.BYTES else sample.encode()
+            item = decode_base64(sample) if kind is InputType.BYTES else sample.encode()
             return unpack_inputs(kind, 1, 0, np.array([len(item)], np.uint32), item)
     except (ValueError, TypeError, OverflowError) as exc:
         raise DamagedBundle(f"the sample of the bundle is not of type {kind.word}: {exc}") from exc

@@ -13,8 +13,7 @@ from clipper_nomad_runtime.clipper_admin_names import offer
 from clipper_nomad_runtime.config import Settings
 from clipper_nomad_runtime.loader import Model
 from clipper_nomad_runtime.server import Server
-
-LEAVE_S = 3.0  # for exit handlers and threads of the model
+from clipper_nomad_runtime.stopping import LEAVE_S
 
 
 def begin() -> None:

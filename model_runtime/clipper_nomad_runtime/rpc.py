@@ -49,10 +49,10 @@ INPUT_TYPE_FLOATS = int(InputType.FLOATS)
 INPUT_TYPE_DOUBLES = int(InputType.DOUBLES)
 INPUT_TYPE_STRINGS = int(InputType.STRINGS)
 
-_DTYPES: dict[int, Any] = {  # Any: numpy's classes of numbers
-    **{int(kind): dtype.type for kind, dtype in FIXED_WIDTH.items()},
-    INPUT_TYPE_BYTES: np.int8,
-    INPUT_TYPE_STRINGS: np.str_,
+_DTYPES: dict[int, Any] = {  # Any: numpy's dtypes, and Clipper's `str`
+    **{int(kind): dtype for kind, dtype in FIXED_WIDTH.items()},
+    INPUT_TYPE_BYTES: np.dtype(np.int8),
+    INPUT_TYPE_STRINGS: str,
 }
 _WORDS = dict(enumerate(("bytes", "ints", "floats", "doubles", "string")))
 _DEFAULT_INPUT_TYPE = "doubles"
@@ -70,8 +70,8 @@ def string_to_input_type(input_str: str) -> int:
         return -1
 
 
-def input_type_to_dtype(input_type: int) -> type[Any] | None:
-    """Return NumPy's type for the numbers of an input type."""
+def input_type_to_dtype(input_type: int) -> np.dtype[Any] | type[str] | None:
+    """Return NumPy's dtype of an input type's numbers, `str` for texts."""
     return _DTYPES.get(input_type)
 
 

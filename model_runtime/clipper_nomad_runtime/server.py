@@ -11,11 +11,10 @@ from pathlib import Path
 from time import monotonic
 
 from clipper_nomad.protocol.bundle import DamagedBundle, WrongPython
-from clipper_nomad.protocol.datatypes import InputType
 from clipper_nomad.protocol.rpc3 import encode_new_container
 from clipper_nomad.protocol.wire import Hello, MessageType, encode_introduction
 from clipper_nomad.toolkit import toolkit_version
-from clipper_nomad_runtime.clipper_forms import given_bytes
+from clipper_nomad_runtime.clipper_forms import adapted
 from clipper_nomad_runtime.config import CLIPPER_RPC_VERSION, Settings
 from clipper_nomad_runtime.dealer import Keys
 from clipper_nomad_runtime.hang import SLACK_S, HangWatch
@@ -52,8 +51,7 @@ class Server:
         model = self._model or self._load()
         if isinstance(model, Exit):
             return model
-        with_bytes = settings.texts_as_bytes and model.input_type is InputType.STRINGS
-        function = given_bytes(model.function) if with_bytes else model.function
+        function = adapted(model.function, model.input_type, texts_as_bytes=settings.texts_as_bytes)
         predictor = Predictor(function, model=settings.model, version=settings.version)
         if not self._warm_up(model, predictor):
             return Exit.FAILED

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable
 from types import FrameType
 
+LEAVE_S = 3.0  # for exit handlers and threads of the model, when the work is done
+
 _OURS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALLED = 128  # added to the signal's number, as shells do
 

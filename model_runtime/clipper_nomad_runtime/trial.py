@@ -1,7 +1,8 @@
 """A bundle's first call, before it is deployed: `python -m clipper_nomad_runtime.trial ASKED REPORT`, two files.
 
-Loads and calls as a replica does; no frontend is asked. The process ends with its report, with whoever holds its standard
-input, or, with a traceback on stderr, when its time is over. Started by clipper_nomad/deployers/trial.py.
+Loads and calls as a replica does, Clipper's names and texts as `bytes` included; no frontend is asked. The process ends with
+its report, with whoever holds its standard input, or, with a traceback on stderr, when its time is over. Started by
+clipper_nomad/deployers/trial.py.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from clipper_nomad.protocol.environment import Reader
 from clipper_nomad.protocol.trial import Asked, Outcome, Report, read_asked, to_json
 from clipper_nomad.protocol.wire import ErrorKind
+from clipper_nomad_runtime.clipper_admin_names import offer
+from clipper_nomad_runtime.clipper_forms import adapted
+from clipper_nomad_runtime.config import texts_as_bytes
 from clipper_nomad_runtime.loader import ImportMissing, ModelFailed, load_model, sample_array
 from clipper_nomad_runtime.predict import Predictor
+from clipper_nomad_runtime.stopping import LEAVE_S
 
-LEAVE_S = 3.0  # for exit handlers and threads of the model, as in __main__.py
 _OURS = Path(__file__).parent
 
 
@@ -32,6 +37,7 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(asked.within_s, exit=True)
     threading.Thread(target=_end_with_the_deployer, daemon=True).start()
+    offer()
     logging.disable(logging.CRITICAL)  # the report says it
     text = to_json(tried(asked))
     unfinished = report.with_suffix(".new")
@@ -50,11 +56,15 @@ def tried(asked: Asked) -> Report:
         return Report(outcome=Outcome.IMPORT, error=str(exc), frames=_frames(exc.__cause__))
     except ModelFailed as exc:
         return Report(outcome=Outcome.LOAD, error=str(exc), frames=_frames(exc.__cause__))
+    reader = Reader(os.environ)
+    as_bytes = texts_as_bytes(reader)
+    reader.check()
+    function = adapted(model.function, model.input_type, texts_as_bytes=as_bytes)
     raised: list[BaseException] = []
 
     def called(inputs: NDArray[Any]) -> object:
         try:
-            return model.function(inputs)
+            return function(inputs)
         except BaseException as exc:
             raised.append(exc)
             raise

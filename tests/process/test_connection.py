@@ -84,9 +84,6 @@ def test_a_model_is_deployed_and_answers_as_in_the_notebook(clipper: ClipperConn
     assert "input: doubles[10]" in shown
 
 
-# --- what is registered and what runs ---
-
-
 # --- what cannot be deployed, and what is left of it: nothing ---
 
 
@@ -216,6 +213,8 @@ LOCK = threading.Lock()
         ({"func": 7}, BundleError, "expected a function"),
         ({"func": lambda inputs: [LOCK for _ in inputs]}, BundleError, "the global 'LOCK'"),
         ({"pkgs_to_install": ["--pre"]}, BundleError, "'--pre' in pkgs_to_install is no package"),
+        ({"pkgs_to_install": "six"}, BundleError, "pkgs_to_install is 'six'; expected a list of packages"),
+        ({"labels": "abc"}, AdminRefused, "JSON key labels expected type Array"),
         ({"batch_size": 0}, AdminRefused, "The batch size must be positive"),
         ({"labels": ["a,b"]}, AdminRefused, "Contains one of"),
         ({"slo_micros": 0}, AdminRefused, "latency_slo_micros is 0"),
@@ -321,6 +320,8 @@ def test_a_proxy_of_the_environment_is_not_used(clipper: ClipperConnection, monk
 UNCONNECTED: list[Callable[[ClipperConnection], object]] = [
     lambda c: c.register_application("a", "doubles", "", 1),
     lambda c: c.unregister_application("a"),
+    lambda c: c.delete_application("a"),
+    lambda c: c.feedback("a"),
     lambda c: c.link_model_to_app("a", "m"),
     lambda c: c.unlink_model_from_app("a", "m"),
     lambda c: c.get_all_apps(),
@@ -357,6 +358,7 @@ UNCONNECTED: list[Callable[[ClipperConnection], object]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:delete_application:DeprecationWarning")
 @pytest.mark.parametrize("call", UNCONNECTED, ids=range(len(UNCONNECTED)))
 def test_before_there_is_a_connection_every_call_says_so(
     call: Callable[[ClipperConnection], object], tmp_path: Path
@@ -365,6 +367,19 @@ def test_before_there_is_a_connection_every_call_says_so(
 
     with pytest.raises(UnconnectedException, match=r"connect\(\) or start_clipper\(\)"):
         call(clipper)
+
+
+def test_a_start_that_fails_is_logged_and_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clipper = ClipperConnection(LocalContainerManager(home=tmp_path))
+
+    with pytest.raises(ClipperException, match="cache_size is -1"):
+        clipper.start_clipper(cache_size=-1)
+
+    assert not clipper.connected
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [
+        "[default-cluster] Error starting Clipper: cache_size is -1; expected a number of bytes, or 0 for no cache."
+    ]
 
 
 def test_code_written_for_clipper_gets_clipper_s_policy_where_the_stack_is_told_so(

@@ -19,7 +19,7 @@ from clipper_nomad import ClipperConnection, ClipperException
 from clipper_nomad.container_manager import CONTAINERLESS_MODEL_IMAGE
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.deployers.python import deploy_python_closure
-from clipper_nomad.errors import AdminRefused, InvalidName
+from clipper_nomad.errors import AdminRefused, InvalidName, InvalidSpec
 from clipper_nomad.protocol.datatypes import InputType
 from tests.process.places import Place
 from tests.waiting import wait_until
@@ -128,8 +128,22 @@ def test_what_is_not_there_is_none_and_warned_of(
 def test_success_is_logged(clipper: ClipperConnection, place: Place, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         clipper.register_application("a", "doubles", "-1.0", 100_000)
+        clipper.register_model("m", 1, "doubles")
+        clipper.link_model_to_app("a", "m")
+        clipper.unlink_model_from_app("a", "m")
+        clipper.stop_models(["m"])
+        clipper.unregister_application("a")
 
-    assert f"[{place.cluster}] Application a was successfully registered" in caplog.messages
+    events = (
+        "Application a was successfully registered",
+        "Successfully registered model m:1",
+        "Model m is now linked to application a",
+        "Model m is no longer linked to application a",
+        "Model m:1 was unregistered",
+        "Application a was successfully deleted",
+    )
+    wanted = [f"[{place.cluster}] {event}" for event in events]
+    assert [message for message in caplog.messages if message in wanted] == wanted
 
 
 # --- what is raised ---
@@ -152,6 +166,10 @@ def test_success_is_logged(clipper: ClipperConnection, place: Place, caplog: pyt
         (
             lambda c: c.register_model("m", 2, "doubles", batch_size=0),
             "The batch size must be positive or DEFAULT_BATCH_SIZE",
+        ),
+        (
+            lambda c: c.register_model("m", 2, "doubles", labels="abc"),
+            "Type mismatch! JSON key labels expected type Arraybut found type String",
         ),
         (lambda c: c.set_model_version("n", 1), "Cannot set version for nonexistent model 'n'"),
         (lambda c: c.set_model_version("m", 7), "Cannot set non-existent version '7' for model with name 'm'"),
@@ -210,6 +228,38 @@ def test_a_version_may_be_anything_that_is_a_name_as_text(clipper: ClipperConnec
     assert clipper.get_model_info("m", 7) == clipper.get_model_info("m", "7")
     with pytest.raises(InvalidName):
         clipper.build_model("m", 1.5, "/nowhere", "default")
+
+
+def test_a_version_is_not_made_current_for_a_number_of_replicas_that_cannot_be(clipper: ClipperConnection) -> None:
+    clipper.register_model("m", 1, "doubles")
+    clipper.register_model("m", 2, "doubles")
+
+    with pytest.raises(InvalidSpec, match="num_replicas: -1; expected an integer from 0"):
+        clipper.set_model_version("m", 1, num_replicas=-1)
+
+    assert clipper.get_current_model_version("m") == "2"
+
+
+def test_a_version_among_others_that_is_not_there_stops_none(clipper: ClipperConnection, place: Place) -> None:
+    app = clipper.deploy(add_up, "m", sample=[1.0])
+    before = place.replicas("m")
+
+    with pytest.raises(AdminRefused, match="model with name 'm' and version '7' does not exist"):
+        clipper.stop_versioned_models({"m": [1, 7]})
+
+    assert (place.replicas("m"), clipper.get_all_models()) == (before, ["m:1"])
+    assert app.predict([2.0]).output == 2.0
+
+
+def test_one_text_is_one_name_and_not_its_parts(clipper: ClipperConnection) -> None:
+    for name, version in (("m", 1), ("m", 2), ("m", 12), ("m-1", 1), ("m-1", 2)):
+        clipper.register_model(name, version, "doubles")
+
+    clipper.stop_versioned_models({"m": "12"})
+    clipper.stop_inactive_model_versions("m-1")
+    assert clipper.get_all_models() == ["m:1", "m:2", "m-1:2"]
+    clipper.stop_models("m-1")
+    assert clipper.get_all_models() == ["m:1", "m:2"]
 
 
 # --- deploying is whole or not at all ---

@@ -68,6 +68,9 @@ def test_a_new_version_takes_over_and_the_old_one_can_be_asked_for_and_set(clipp
     assert clipper.get_current_model_version("m") == "2"
     clipper.set_model_version("m", 1)
     assert app.predict([3.0]).output == 3.0
+    clipper.set_model_version("m", 2, num_replicas=2)
+    assert app.predict([3.0]).output == 10
+    assert [clipper.get_num_replicas("m", version) for version in (None, 1, "2")] == [2, 1, 2]
 
 
 def test_text_and_bytes_are_inputs_too(clipper: ClipperConnection) -> None:

@@ -71,6 +71,17 @@ def test_it_gets_the_array_that_a_replica_gives_it_in_another_process_and_place(
     assert tried(sees) is True
 
 
+def test_clippers_own_names_can_be_imported_as_in_a_replica() -> None:
+    def counts(inputs: np.ndarray) -> list[int]:
+        from clipper_admin import metrics  # type: ignore[import-not-found]  # noqa: PLC0415  # nowhere but in a replica
+
+        metrics.add_metric("custom_seen", "Counter", "Inputs that came")
+        metrics.report_metric("custom_seen", len(inputs))
+        return [1 for _ in inputs]
+
+    assert tried(counts) is True
+
+
 def test_the_line_that_raised_is_shown() -> None:
     message = failure_of(raises.predict)
 
@@ -194,3 +205,16 @@ def test_the_trial_has_the_variables_that_replicas_get(clipper: ClipperConnectio
     deployed = deploy_python_closure(clipper, "env", 1, "doubles", predict, sample=[1.0], job_options=options)
 
     assert deployed.output == "a value"
+
+
+@pytest.mark.parametrize(("word", "kind"), [("bytes", "bytes"), ("str", "str")])
+def test_the_trial_gives_texts_in_the_form_that_replicas_get(clipper: ClipperConnection, word: str, kind: str) -> None:
+    def predict(inputs: np.ndarray) -> list[str]:
+        if {type(each).__name__ for each in inputs} != {kind}:
+            raise TypeError("not these texts")
+        return [kind] * len(inputs)
+
+    options = JobOptions(env={"CLIPPER_STRINGS_AS": word})
+    deployed = deploy_python_closure(clipper, f"as-{kind}", 1, "strings", predict, sample="naïve", job_options=options)
+
+    assert deployed.output == kind

@@ -11,12 +11,23 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import clipper_nomad
-from clipper_nomad import ClipperConnection, ClipperException, UnconnectedException, container_manager
-from clipper_nomad.container_manager import ClusterAdapter
+from clipper_nomad import (
+    BundleError,
+    ClipperConnection,
+    ClipperException,
+    DockerContainerManager,
+    NomadContainerManager,
+    UnconnectedException,
+    container_manager,
+)
+from clipper_nomad.container_manager import ClusterAdapter, ContainerManager
 
 METHODS = """
 def start_clipper(query_frontend_image=None, mgmt_frontend_image=None, frontend_exporter_image=None, cache_size=33554432,
@@ -142,6 +153,7 @@ def test_the_registry_is_clipper_s_or_the_one_named(monkeypatch: pytest.MonkeyPa
 def test_names_that_notebooks_import_are_there() -> None:
     code = (
         "import clipper_nomad as cl\n"
+        "print(cl.deployers, cl.ClipperConnection, cl.DockerContainerManager)\n"
         "from clipper_nomad import ClipperConnection, ClipperException, UnconnectedException\n"
         "from clipper_nomad import DockerContainerManager, NomadContainerManager, ConsulDNS, FabioLoadBalancer\n"
         "from clipper_nomad.container_manager import CLIPPER_INTERNAL_RPC_PORT, ClusterAdapter\n"
@@ -153,6 +165,18 @@ def test_names_that_notebooks_import_are_there() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment, timeout=50)
+
+
+@pytest.mark.parametrize("manager", [DockerContainerManager, lambda: NomadContainerManager("127.0.0.1:9")])
+@pytest.mark.parametrize("packages", ["six", ["six", None], ["six", " "]])
+def test_packages_that_are_no_list_of_packages_are_refused_before_anything_is_built(
+    manager: Callable[[], ContainerManager],
+    packages: Any,  # noqa: ANN401  # what users do
+    tmp_path: Path,
+) -> None:
+    """Else pip would install those that are called s, i and x. Of local mode test_environments.py tells."""
+    with pytest.raises(BundleError, match=r"Model m:1: pkgs_to_install is .*; expected a list of packages"):
+        manager().publish_bundle("m", "1", tmp_path, "default", None, packages)
 
 
 def test_a_cluster_s_messages_begin_with_its_name(caplog: pytest.LogCaptureFixture) -> None:

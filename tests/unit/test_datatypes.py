@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, input_type, unpack_inputs
+from clipper_nomad.protocol.datatypes import FIXED_WIDTH, InputType, decode_base64, input_type, unpack_inputs
 from clipper_nomad.protocol.wire import WireError
 
 CLIPPERS_WORDS = {
@@ -29,6 +31,20 @@ def test_every_word_of_clipper_is_understood(kind: InputType, words: str) -> Non
 def test_another_word_is_refused_with_those_that_would_do(word: str) -> None:
     with pytest.raises(ValueError, match="expected one of bytes, integers, floats, doubles, strings"):
         input_type(word)
+
+
+@given(data=st.binary(max_size=9), as_text=st.booleans())
+def test_base64_may_come_without_its_padding(data: bytes, *, as_text: bool) -> None:
+    text = base64.b64encode(data)
+
+    for each in (text, text.rstrip(b"=")):
+        assert decode_base64(each.decode() if as_text else each) == data
+
+
+@pytest.mark.parametrize("text", ["A", "A===", "no base64!", "aGk=aGk=", "YQ-_", "ä", b"\xff\xff\xff\xff"])
+def test_what_is_no_base64_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"base64|padding|data|ASCII"):
+        decode_base64(text)
 
 
 def test_only_numbers_have_a_fixed_width() -> None:

@@ -10,12 +10,15 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from clipper_nomad import ClipperConnection, ClipperException, LocalContainerManager
+from clipper_nomad.deployers.deploying import Options, Wanted
 from tests.architecture_rules import FRAMEWORKS
 
 ENDPOINT = (
@@ -74,6 +77,57 @@ def test_a_deployer_takes_what_clipper_s_takes_in_its_order_and_with_its_default
     defaults = [each.default for each in clippers if each.default is not inspect.Parameter.empty]
     assert defaults == [ast.literal_eval(each) for each in wanted.args.defaults]
     assert ours.kind is inspect.Parameter.VAR_KEYWORD
+
+
+@pytest.mark.parametrize("name", [*CLIPPERS, *OURS])
+def test_every_argument_arrives_where_it_belongs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given by position, as Clipper's users give them; what a model becomes is seen with the real libraries."""
+    module = importlib.import_module(f"clipper_nomad.deployers.{name.partition('.')[0]}")
+    seen: dict[str, object] = {}
+
+    def deploy_function(conn: object, func: object, wanted: Wanted, options: Options, model: object = None) -> str:
+        seen.update(vars_of(wanted), clipper_conn=conn, func=func, model=model, options=options)
+        return "deployed"
+
+    @contextmanager
+    def endpoint(conn: object, name: str, input_type: str, default_output: str, slo_micros: int) -> Iterator[None]:
+        assert (conn, name, input_type) == ("the clipper_conn", "the name", "the input_type")
+        seen.update(default_output=default_output, slo_micros=slo_micros)
+        yield
+
+    monkeypatch.setattr(module, "deploy_function", deploy_function)
+    monkeypatch.setattr(module, "endpoint", endpoint)
+    for packing in ("packed_model", "_content", "_exported"):
+        monkeypatch.setattr(module, packing, lambda *given, **_: given[0] if len(given) == 1 else given, raising=False)
+    given = {each: f"the {each}" for each in [*inspect.signature(deployer(name)).parameters][:-1]}
+    models = [each for each in given if each in MODELS]
+    if "onnx_backend" in given:
+        given["onnx_backend"] = "onnxruntime"
+
+    assert deployer(name)(*given.values(), sample="the sample") == "deployed"
+
+    wanted = {each: value for each, value in given.items() if each not in {*models, "inputs", "onnx_backend"}}
+    assert {each: seen[each] for each in wanted} == wanted
+    assert seen["options"] == {"sample": "the sample"}
+    packed = seen["model"] if isinstance(seen["model"], tuple) else (seen["model"],)
+    expected = [f"the {each}" for each in models] + (["the inputs"] if "inputs" in given else [])
+    assert [each for each in packed if each is not None] == expected
+
+
+def vars_of(wanted: Wanted) -> dict[str, object]:
+    return {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+
+
+MODELS = (
+    "pyspark_model",
+    "sc",
+    "pytorch_model",
+    "tf_sess_or_saved_model_path",
+    "model_path_or_object",
+    "onnx_model",
+    "sklearn_model",
+    "xgboost_model",
+)
 
 
 def test_an_option_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_a_wrong_setting_is_named(name: str, value: str) -> None:
         (InputType.INTEGERS, [1, 2], [[1, 2]]),
         (InputType.STRINGS, "naïve", ["naïve"]),
         (InputType.BYTES, base64.b64encode(b"\x01\xff").decode(), [[1, -1]]),
+        (InputType.BYTES, "Af8", [[1, -1]]),
     ],
 )
 def test_a_sample_is_a_batch_of_one(kind: InputType, sample: object, inputs: list[object]) -> None:
