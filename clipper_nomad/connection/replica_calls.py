@@ -69,8 +69,11 @@ class ReplicaCalls(CatalogCalls):
         self._await_replicas(name, number, num_replicas, deadline=deadline)
 
     def stop_models(self, model_names: Sequence[str]) -> None:
-        """Stop and unregister every version of these models; names that nothing is registered under are passed over."""
-        self._stop_versions(lambda model: model["model_name"] in model_names)
+        """Stop and unregister every version of these models; names that nothing is registered under are passed over.
+
+        One name may be given as a text, as Clipper's notebooks do."""
+        names = _names(model_names)
+        self._stop_versions(lambda model: model["model_name"] in names)
 
     def stop_versioned_models(self, model_versions_dict: Mapping[str, Sequence[object]]) -> None:
         """Stop and unregister these versions, given as name → versions, also current ones."""
@@ -78,8 +81,9 @@ class ReplicaCalls(CatalogCalls):
         self._stop_and_unregister({name: list(map(str, some)) for name, some in model_versions_dict.items()})
 
     def stop_inactive_model_versions(self, model_names: Sequence[str]) -> None:
-        """Stop and unregister every version of these models that is not current."""
-        self._stop_versions(lambda model: model["model_name"] in model_names and not model["is_current_version"])
+        """Stop and unregister every version of these models that is not current. One name may be given as a text."""
+        names = _names(model_names)
+        self._stop_versions(lambda model: model["model_name"] in names and not model["is_current_version"])
 
     def stop_all_model_containers(self) -> None:
         """Stop all replicas and unregister all models."""
@@ -128,3 +132,8 @@ class ReplicaCalls(CatalogCalls):
                 self._admin.call("delete_versioned_model", model_name=name, model_version=number)
                 self.logger.info("Model %s:%s was unregistered", name, number)
         self.cm.forget_models(models)
+
+
+def _names(given: Sequence[str]) -> frozenset[str]:
+    """Return the names. A text is one: asked letter for letter, it would hold every name that is a part of it."""
+    return frozenset([given] if isinstance(given, str) else given)

@@ -138,6 +138,16 @@ def test_stopped_versions_are_unregistered(clipper: ClipperConnection, place: Pl
     assert (place.replicas("m"), len(place.replicas("n"))) == ([], 1)
 
 
+def test_a_text_names_one_model_and_none_whose_name_is_a_part_of_it(clipper: ClipperConnection) -> None:
+    for name, version in [("sum", 1), ("sum", 2), ("sum2", 1), ("sum2", 2)]:
+        clipper.register_model(name, version, "doubles")
+
+    clipper.stop_inactive_model_versions("sum2")
+    assert clipper.get_all_models() == ["sum:1", "sum:2", "sum2:2"]
+    clipper.stop_models("sum2")
+    assert clipper.get_all_models() == ["sum:1", "sum:2"]
+
+
 def test_unlinking_and_unregistering_end_what_they_end(clipper: ClipperConnection) -> None:
     clipper.deploy(add_up, "m", sample=[1.0])
 
