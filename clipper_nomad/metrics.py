@@ -49,13 +49,15 @@ def add_metric(name: str, metric_type: str, description: str, buckets: Sequence[
 def report_metric(name: str, val: float) -> None:
     """Count `val`: a counter goes up by it, a gauge is set to it, a histogram and a summary observe it.
 
-    Raises: ClipperException: the metric was not added, or `val` is no number that it can take.
+    `val` may be an array or a tensor of one number. Raises: ClipperException: the metric was not added, or `val` is no
+    number that it can take.
     """
     report = _added.get(name)
     if report is None:
         raise ClipperException(f"{name} has not been added. Please use clipper_nomad.metrics.add_metric to add this metric.")
     try:
-        report(float(val))
+        # an array of one number, as of predict_proba, was cast by NumPy until 2.4
+        report(float(val.item() if hasattr(val, "item") else val))
     except (ValueError, TypeError) as exc:
         raise ClipperException(f"Metric {name!r} cannot take {val!r}: {exc}.") from exc
 

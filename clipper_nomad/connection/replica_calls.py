@@ -72,7 +72,9 @@ class ReplicaCalls(CatalogCalls):
         self._await_replicas(name, number, num_replicas, deadline=deadline)
 
     def stop_models(self, model_names: Sequence[str]) -> None:
-        """Stop and unregister every version of these models; names that nothing is registered under are passed over."""
+        """Stop and unregister every version of these models; names that nothing is registered under are passed over.
+
+        One name may be given as a text, as Clipper's notebooks do."""
         names = _each(model_names)
         self._stop_versions(lambda model: model["model_name"] in names)
 
@@ -90,7 +92,7 @@ class ReplicaCalls(CatalogCalls):
         self._stop_and_unregister(wanted)
 
     def stop_inactive_model_versions(self, model_names: Sequence[str]) -> None:
-        """Stop and unregister every version of these models that is not current."""
+        """Stop and unregister every version of these models that is not current. One name may be given as a text."""
         names = _each(model_names)
         self._stop_versions(lambda model: model["model_name"] in names and not model["is_current_version"])
 

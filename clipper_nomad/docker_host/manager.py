@@ -112,6 +112,7 @@ class DockerContainerManager:
         self.logger: logging.Logger | logging.LoggerAdapter[Any] = ClusterAdapter(
             logging.getLogger("clipper_nomad.docker_host"), {"cluster_name": cluster_name}
         )
+        self.centralize_log = False  # Clipper's attribute
         self.public_hostname = docker_ip_address
         self.clipper_query_port = clipper_query_port
         self.clipper_management_port = clipper_management_port

@@ -31,8 +31,13 @@ def part_context(part: Part, *, python: str, index: IndexSettings) -> bytes:
 
 
 def model_context(bundle: Path, *, python: str, packages: Sequence[str], index: IndexSettings) -> bytes:
-    """Return the context for a model's image: its bundle, and packages to install as pip's requirement lines."""
-    files = {
+    """Return the context for a model's image: its bundle, and packages to install as pip's requirement lines.
+
+    Raises: ImageError: the bundle is no folder. One may be empty: a container class may need none.
+    """
+    if not bundle.is_dir():
+        raise ImageError(f"{bundle} is no folder; expected the folder of the model's files.")
+    files = {"bundle/": b""} | {
         f"bundle/{path.relative_to(bundle).as_posix()}": path.read_bytes()
         for path in sorted(bundle.rglob("*"))
         if path.is_file()
@@ -43,12 +48,16 @@ def model_context(bundle: Path, *, python: str, packages: Sequence[str], index: 
 
 
 def packed(files: Mapping[str, bytes]) -> bytes:
-    """Return a tar archive of the files. Owner, mode and time are fixed: a layer is built anew only for new content."""
+    """Return a tar archive of the files; a path that ends with "/" is a folder.
+
+    Owner, mode and time are fixed: a layer is built anew only for new content."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path in sorted(files):
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(files[path]), 0o644
+            if path.endswith("/"):
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry, io.BytesIO(files[path]))
     return stream.getvalue()
 

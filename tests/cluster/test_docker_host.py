@@ -6,9 +6,11 @@ That contract is in tests/process/test_connection_contract.py and test_connectio
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from clipper_nomad.cluster.jobs.requirements import HostVolume
 from clipper_nomad.container_manager import CLIPPER_DOCKER_LABEL
 from clipper_nomad.deployers.packing import packed
 from clipper_nomad.errors import DockerHostError, ImageError, InvalidSpec
+from clipper_nomad.images.contexts import packed as context
 from clipper_nomad.images.image_set import ImageSet
+from clipper_nomad.images.parts import Part
 from clipper_nomad.protocol.datatypes import InputType
 from tests.cluster.parts import BASE, forget_here, redis_image
 from tests.process.clipper_containers import ServingContainer
@@ -33,6 +37,23 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
+ONES_CLASS = """\
+from clipper_nomad_runtime import rpc
+
+
+class Ones(rpc.ModelContainerBase):
+    def predict_doubles(self, inputs):
+        return ["1.0"] * len(inputs)
+
+
+rpc.RPCService().start(Ones())
+"""
+ONES_RECIPE = """\
+ARG BASE
+FROM ${BASE}
+COPY ones.py /container/
+ENTRYPOINT ["python", "/container/ones.py"]
+"""
 FRONTENDS = 2
 BACK_WITHIN_S = 60.0
 
@@ -360,6 +381,33 @@ def test_a_container_of_clipper_s_on_the_network_needs_the_frontends_name_alone(
         container.remove(force=True)
 
     assert answers == [7.5] * FRONTENDS
+
+
+def test_a_container_class_of_clipper_s_is_built_without_files_deployed_and_scaled(
+    host: Host, clipper: ClipperConnection
+) -> None:
+    """As users of Clipper have images of their own kinds of models: a base image with the class, a folder with its files."""
+    base = f"{host.cluster}-ones-base:1"
+    files = {"Dockerfile": ONES_RECIPE.encode(), "ones.py": ONES_CLASS.encode()}
+    runtime = str(host.images.find(Part.RUNTIME))
+    host.daemon.images.build(
+        fileobj=io.BytesIO(context(files)), custom_context=True, tag=base, buildargs={"BASE": runtime}, rm=True
+    )
+    with tempfile.TemporaryDirectory() as empty:
+        clipper.build_and_deploy_model("ones", "v1", "doubles", empty, base, num_replicas=2)
+        clipper.build_and_deploy_model("ones", "v2", "doubles", empty, base, num_replicas=1)
+
+    of_base: dict[str, Any] = {"ancestor": base, "label": f"{CLIPPER_DOCKER_LABEL}={host.cluster}"}
+    assert len(host.daemon.containers.list(filters=of_base)) == 3
+    clipper.register_application("ones-app", "doubles", "-1.0", 10_000_000)
+    clipper.link_model_to_app("ones-app", "ones")
+    assert clipper.predict("ones-app", [1.0, 2.0]).output == 1.0
+    clipper.stop_inactive_model_versions(["ones"])
+    clipper.set_num_replicas(name="ones", version="v2", num_replicas=2)
+    assert clipper.get_num_replicas("ones") == len(host.daemon.containers.list(filters=of_base)) == 2
+    clipper.set_num_replicas("ones", 0)
+    assert host.daemon.containers.list(all=True, filters=of_base) == []
+    assert clipper.get_all_models() == ["ones:v2"]
 
 
 # --- logs ---

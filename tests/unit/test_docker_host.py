@@ -67,6 +67,7 @@ def test_centralized_logs_are_refused_with_another_way() -> None:
         DockerContainerManager(use_centralized_log=True)
 
     assert "log_config" in (caught.value.hint or "")
+    assert DockerContainerManager().centralize_log is False  # Clipper's attribute: its users ask before they read logs
 
 
 @pytest.mark.parametrize("count", [0, 65])

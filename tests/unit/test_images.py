@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipper_nomad.errors import InvalidName
+from clipper_nomad.errors import ImageError, InvalidName
 from clipper_nomad.images.contexts import model_context, packed, part_context
 from clipper_nomad.images.index_settings import CA_IN_BUILD, IndexSettings, made_from, parse_list
 from clipper_nomad.images.parts import Part, normalized, requirements
@@ -27,7 +27,8 @@ IMPORT_NAMES = {"prometheus_client": "prometheus-client", "zmq": "pyzmq"}
 
 def files(context: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(context)) as archive:
-        return {entry.name: archive.extractfile(entry).read() for entry in archive.getmembers()}  # type: ignore[union-attr]
+        members = [entry for entry in archive.getmembers() if entry.isfile()]
+        return {entry.name: archive.extractfile(entry).read() for entry in members}  # type: ignore[union-attr]
 
 
 def imported_at_load(source: bytes) -> set[str]:
@@ -104,6 +105,21 @@ def test_the_same_content_is_the_same_archive_whatever_its_time(tmp_path: Path) 
     assert model_context(tmp_path, python="3.11", packages=[], index=INDEX) == first
     assert "build/pip.conf" not in files(first)
     assert files(model_context(tmp_path, python="3.11", packages=["a>1"], index=INDEX))["build/requirements.txt"] == b"a>1\n"
+
+
+def test_a_container_class_may_have_no_files(tmp_path: Path) -> None:
+    context = model_context(tmp_path, python="3.11", packages=[], index=INDEX)
+
+    with tarfile.open(fileobj=io.BytesIO(context)) as archive:
+        assert archive.getmember("bundle").isdir()
+
+
+def test_what_is_no_folder_is_not_built(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for path in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(ImageError, match=f"{path} is no folder"):
+            model_context(path, python="3.11", packages=[], index=INDEX)
 
 
 @given(st.dictionaries(st.text("abc/.", min_size=1, max_size=8), st.binary(max_size=20), max_size=4))

@@ -6,6 +6,7 @@ import inspect
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
@@ -87,6 +88,17 @@ def test_what_can_be_cast_to_a_float_is_taken(name: str) -> None:
     metrics.report_metric(name, "2.5")  # type: ignore[arg-type]  # Clipper takes it
 
     assert REGISTRY.get_sample_value(name) == 2.5
+
+
+def test_an_array_of_one_number_is_taken_and_of_more_refused(name: str) -> None:
+    """As Clipper's own example reports what predict_proba gives."""
+    metrics.add_metric(name, "Histogram", "d", [0.5, 1.0])
+    metrics.report_metric(name, np.array([0.75]))  # type: ignore[arg-type]  # what users do
+    metrics.report_metric(name, np.float32(0.75))  # type: ignore[arg-type]
+
+    assert REGISTRY.get_sample_value(f"{name}_sum") == 1.5
+    with pytest.raises(ClipperException, match=f"'{name}' cannot take"):
+        metrics.report_metric(name, np.array([0.5, 0.5]))  # type: ignore[arg-type]
 
 
 def test_threads_that_add_the_same_metric_at_once_do_no_harm(name: str) -> None:
