@@ -5,6 +5,7 @@ deployment.py acts on it for a new version, replica_calls.py for one that is sca
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from clipper_nomad.protocol.links import wanted_links
 
 # A frontend that has just heard of the version, that is full, or that died may do better next time.
 PASSING_TROUBLES = frozenset({"no_replica", "unknown_version", "unreachable", "busy"})
+_IMPORT_ERROR = re.compile(r"\b(?:ImportError|ModuleNotFoundError): ")  # of no input's making
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +100,14 @@ def linked_replicas(uid: str, reports: Iterable[Mapping[str, Any]]) -> Counter[s
 def judge(probes: Sequence[Probe], *, is_made_up: bool) -> Answered | Again | Broken:
     """Return what the probes of all live frontends say together.
 
-    A model may refuse an input that was made up (`raised`); nothing else passes for an answer.
+    A model may refuse an input that was made up (`raised`), but not for want of a package; nothing else
+    passes for an answer.
     """
     if not probes:
         return Again(reason="no query frontend runs")
     final = [probe for probe in probes if probe.kind not in PASSING_TROUBLES]
     for probe in final:
-        if probe.kind and not (probe.kind == "raised" and is_made_up):
+        if probe.kind and not (probe.kind == "raised" and is_made_up and not _IMPORT_ERROR.search(probe.cause)):
             return _broken(probe, is_made_up=is_made_up)
     passing = next((probe for probe in probes if probe.kind in PASSING_TROUBLES), None)
     if passing is not None:
@@ -119,4 +122,6 @@ def _broken(probe: Probe, *, is_made_up: bool) -> Broken:
     hint = "Give one input that the function takes as sample=." if is_made_up else None
     if probe.kind == "refused":
         hint = "Give one input of the right type as sample=."
+    if _IMPORT_ERROR.search(probe.cause):
+        hint = "Name the package in pkgs_to_install=, or an image that has it as base_image=."
     return Broken(cause=f"a prediction failed ({probe.kind}): {probe.cause}", hint=hint)

@@ -118,6 +118,7 @@ class Loading:
             None,
             "lacks a package: ModuleNotFoundError: No module named 'no_such_module'",
         ),
+        (lambda _: importlib.import_module("no_such_module"), None, "ModuleNotFoundError: No module named 'no_such_module'"),
     ],
     ids=[
         "wrong count",
@@ -130,6 +131,7 @@ class Loading:
         "exits on load with a code of ours",
         "exits in the first call with a code of ours",
         "import",
+        "import in the first call, made-up",
     ],
 )
 def test_a_model_that_cannot_serve_leaves_the_old_version_serving_and_nothing_of_itself(

@@ -90,6 +90,15 @@ def test_a_function_that_raises_on_a_made_up_input_passes_with_a_warning() -> No
     assert verdict.warning.startswith("loaded, not tested: give sample=")
 
 
+def test_a_package_that_the_replica_lacks_is_no_fault_of_a_made_up_input() -> None:
+    verdict = judge([probe("raised", cause="ModuleNotFoundError: No module named 'six'")], is_made_up=True)
+
+    assert isinstance(verdict, Broken)
+    assert verdict.cause == "a prediction failed (raised): ModuleNotFoundError: No module named 'six'"
+    assert verdict.hint is not None
+    assert verdict.hint.startswith("Name the package in pkgs_to_install=")
+
+
 def test_no_frontend_is_no_answer() -> None:
     assert judge([], is_made_up=True) == Again(reason="no query frontend runs")
 
