@@ -178,6 +178,7 @@ def test_scale_up_and_down_is_done_when_the_frontends_know(operator: Operator) -
         assert (version["replicas_ready"], version["replicas_wanted"]) == (count, count)
 
 
+@pytest.mark.slow
 def test_more_frontends_are_a_change_that_up_makes(operator: Operator) -> None:
     plan = operator.types("plan", "--frontends", "3", expect=1)
     more = operator.types("up", "--frontends", "3", "--json").document

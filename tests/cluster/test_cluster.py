@@ -173,6 +173,7 @@ def test_a_killed_frontend_costs_less_than_a_hundredth_of_a_minute_s_queries_and
     wait_until(lambda: len(cluster.frontends()) == FRONTENDS, "the frontend is back", within_s=60)
 
 
+@pytest.mark.slow
 def test_a_deploy_that_does_not_answer_through_fabio_fails_and_names_the_way(
     cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
 ) -> None:
@@ -204,6 +205,7 @@ def test_logs_of_every_allocation_are_written(cluster: Cluster, tmp_path: Path) 
     assert any("replica is ready" in text for text in model_logs)
 
 
+@pytest.mark.slow
 def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
     cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet
 ) -> None:
@@ -230,6 +232,7 @@ def test_a_second_cluster_without_a_load_balancer_lives_beside_the_first(
     assert not [job["ID"] for job in manager.nomad.jobs() if job["ID"].startswith("clipper-b-")]
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_start_ends_the_whole_up_and_nothing_is_left(rig: Rig, images: ImageSet) -> None:
     manager = NomadContainerManager(
         rig.nomad_url,

@@ -191,6 +191,7 @@ def registry_of(images: ImageSet) -> list[str]:
     return ["--registry", images.registry] if images.registry else []
 
 
+@pytest.mark.slow
 def test_it_takes_other_ports_beside_what_is_there_and_says_that_it_runs(developer: Developer) -> None:
     with socket.socket() as theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -234,6 +235,7 @@ def test_containers_end_with_it_also_where_the_supervisor_was_killed(
     assert developer.left() == []
 
 
+@pytest.mark.slow
 def test_after_a_killed_supervisor_the_next_up_finds_what_runs(
     developer: Developer, docker_host: docker.DockerClient
 ) -> None:

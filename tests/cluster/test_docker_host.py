@@ -440,6 +440,7 @@ def test_an_image_that_is_not_there_is_named_before_anything_is_started(unstarte
     assert (unstarted.containers(), unstarted.has_network()) == ([], False)
 
 
+@pytest.mark.slow
 def test_without_encryption_and_with_a_store_of_somebody_else_s_it_serves_too(unstarted: Host) -> None:
     network = unstarted.daemon.networks.create(unstarted.network)
     store = unstarted.daemon.containers.run(
@@ -469,6 +470,7 @@ def test_without_encryption_and_with_a_store_of_somebody_else_s_it_serves_too(un
         network.remove()
 
 
+@pytest.mark.slow
 def test_two_clusters_share_a_network_and_the_end_of_one_leaves_the_other(
     host: Host, clipper: ClipperConnection, unstarted: Host
 ) -> None:

@@ -90,6 +90,7 @@ def test_an_image_of_clipper_s_own_is_deployed_scaled_and_stopped_as_any(
     assert not cluster.running(cluster.manager.names.model_job("sum", "1"))
 
 
+@pytest.mark.slow
 def test_without_fabio_an_image_of_clipper_s_own_follows_the_frontends(
     rig: Rig, daemon: docker.DockerClient, images: ImageSet
 ) -> None:

@@ -35,7 +35,7 @@ from tests.cluster.tokens import (
 )
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NOMADS = policy(NOMAD_TOOLKIT)
 DEPLOY = ("deploy", "--name", "sums", "--sample", "[0.5, 1.0]")

@@ -136,6 +136,7 @@ def test_an_image_that_cannot_be_pulled_is_named_with_its_registry(rig: Rig, nom
     assert_nothing_is_left(rig, "image")
 
 
+@pytest.mark.slow
 def test_a_failing_check_is_named_with_what_it_said(rig: Rig, nomad: NomadApi, consul: ConsulApi) -> None:
     failed = fails(nomad, web_job("sick", env={"STATUS": "503"}, healthy_deadline_s=15), consul=consul)
 
@@ -232,6 +233,7 @@ def test_somebody_elses_newer_version_is_left_alone(nomad: NomadApi, consul: Con
     assert_serves(nomad, consul, "web", word="theirs")
 
 
+@pytest.mark.slow
 def test_a_scaled_count_survives_the_next_rollout(nomad: NomadApi) -> None:
     roll_out(nomad, web_job("web", count=1))
     nomad.scale("web", group="g", count=3, message="more", deadline_s=20)
