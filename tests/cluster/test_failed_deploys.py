@@ -184,7 +184,11 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if case.registry else ()) for name, case in CASES.items()]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if case.registry or name == "never ready" else ())
+        for name, case in CASES.items()
+    ],
 )
 def test_a_deploy_that_must_fail_says_why_and_leaves_nothing(
     cluster: Cluster, rig: Rig, daemon: docker.DockerClient, images: ImageSet, request: pytest.FixtureRequest, name: str

@@ -66,6 +66,7 @@ def test_a_container_answers_through_fabio_and_at_every_frontend(cluster: Cluste
     assert cluster.ask(4.5)["output"] == 4.5  # replicas of ours, on their encrypted channel
 
 
+@pytest.mark.slow
 def test_an_image_of_clipper_s_own_is_deployed_scaled_and_stopped_as_any(
     cluster: Cluster, daemon: docker.DockerClient, images: ImageSet
 ) -> None:
